@@ -1,0 +1,2 @@
+//! The `luge` program.
+fn main() {}
