@@ -176,6 +176,8 @@ pub struct SyncBatch {
     /// `device_unused_fallback_key_types` (or its unstable name), as a JSON
     /// array of strings.
     pub fallback_key_types: Option<Box<str>>,
-    /// What was not used.
+    /// What was not used; the first few of it.
     pub set_aside: Vec<SetAside>,
+    /// How many things were not used.
+    pub set_aside_count: u64,
 }

@@ -2,9 +2,25 @@
 //!
 //! Parsing hostile input does not fail as a whole: what is sound is taken, what
 //! is not is set aside with its room and reason. Nothing here knows the world.
+//!
+//! [`parse`] takes a whole answer at once. A large one is taken room by room:
+//! [`Scanned::scan`] finds the rooms, [`Scanned::room`] builds one.
+//! Each file stands on those before it: `scan` (the grammar), `sound` (what may
+//! be kept), `event`, `taker` (set aside or take), `room`, `parse`.
 
 mod batch;
+mod event;
+mod identifier;
+mod parse;
+mod room;
+pub(crate) mod scan;
+mod sound;
+mod taker;
 
 pub use batch::{
     Receipt, RoomBatch, Section, SetAside, Stripped, Summary, SyncBatch, SyncEvent, Typed,
 };
+pub use parse::{
+    Limits, ParseError, RoomRange, Scanned, SetAsides, parse, parse_event, parse_events,
+};
+pub use room::parse_room;
