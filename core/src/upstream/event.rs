@@ -142,7 +142,7 @@ impl<'a> Reader<'a> {
         }
         self.keys.close(base)?;
         let range = start..cursor.position();
-        self.check_size(&range, self.limits.event_bytes_max)?;
+        Self::check_size(&range, self.limits.event_bytes_max)?;
         fields.finish(|| self.cuts.apply(self.text, range))
     }
 
@@ -250,7 +250,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Refuses a value of more than `bytes_max` bytes.
-    pub(crate) fn check_size(&self, range: &Range<usize>, bytes_max: usize) -> Result<(), Unsound> {
+    pub(crate) fn check_size(range: &Range<usize>, bytes_max: usize) -> Result<(), Unsound> {
         if range.len() > bytes_max {
             return Err(format!("{} bytes, more than {bytes_max}", range.len()).into());
         }
@@ -311,7 +311,7 @@ impl<'a> Reader<'a> {
         }
         self.keys.close(base)?;
         let range = start..cursor.position();
-        self.check_size(&range, bytes_max)?;
+        Self::check_size(&range, bytes_max)?;
         Ok(range)
     }
 }

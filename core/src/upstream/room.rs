@@ -1,7 +1,5 @@
 //! One room of a `/sync` answer.
 
-use std::borrow::Cow;
-
 use super::batch::{Receipt, RoomBatch, Section};
 use super::event::{Reader, integer};
 use super::identifier::{is_event_id, is_user_id};
@@ -258,7 +256,7 @@ impl<'a> Reader<'a> {
     ) -> Result<Receipt, Unsound> {
         let mut ahead = cursor.clone();
         let range = self.sound(cursor)?;
-        self.check_size(&range, self.limits.event_bytes_max)?;
+        Self::check_size(&range, self.limits.event_bytes_max)?;
         if ahead.kind()? != Kind::Object {
             return Err(Unsound::from("a receipt is not an object"));
         }
@@ -268,7 +266,7 @@ impl<'a> Reader<'a> {
             match (key.decode().as_deref(), ahead.kind()?) {
                 (Some("thread_id"), _) => {
                     let text = Self::text(&mut ahead, "thread_id", self.limits.id_bytes_max)?;
-                    thread_id = Some(text).map(Cow::into_owned);
+                    thread_id = Some(text.into_owned());
                 }
                 (Some("ts"), Kind::Number) => {
                     integer(ahead.number()?).ok_or("ts is not an integer in 0..2^53")?;
