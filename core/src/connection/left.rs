@@ -1,0 +1,89 @@
+//! A room that the user is not in: invited, knocking, left, kicked, banned.
+
+use std::sync::Arc;
+
+use imbl::OrdSet;
+
+use super::{
+    answer::{Outcome, RoomTurn},
+    member, required,
+    state::SentRoom,
+};
+use crate::{
+    record::Membership,
+    response::{Objects, Room},
+};
+
+/// An invite or a knock: its stripped state, once.
+pub(super) fn stripped_outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
+    if turn.of_this_stay().is_some() {
+        return None;
+    }
+    let mut stripped = Objects::default();
+    turn.gate.stripped().iter().for_each(|event| stripped.push(event));
+    let sent = SentRoom { counts: None, ..bare(turn) };
+    let entry = Room {
+        room_id: Arc::clone(turn.gate.room_id()),
+        initial: true,
+        is_dm: turn.asked.source.user.direct.contains(turn.gate.room_id()),
+        bump_stamp: Some(sent.bump_stamp),
+        stripped: Some(stripped),
+        ..Room::default()
+    };
+    Some(Outcome { entry: Some(entry), sent, event_ids: Vec::new(), wants: Vec::new() })
+}
+
+/// A room after the user's time in it: what came up to the end and the client
+/// lacks, with the user's own member event. Without one nothing is said: a
+/// client would take the room for joined.
+pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
+    let of_user = turn.gate.of_user();
+    if turn.of_this_stay().is_some_and(|sent| sent.cursor >= of_user.changed) {
+        return None;
+    }
+    let own = turn.gate.own_member_event()?;
+    if turn.of_this_stay().is_some() {
+        // The end was told; what changed since is the user's own bookkeeping.
+        return Some(Outcome {
+            entry: None,
+            sent: bare(turn),
+            event_ids: Vec::new(),
+            wants: Vec::new(),
+        });
+    }
+    // A client that was in the room gets what it lacks; another gets it all.
+    let before = turn.before.map(|sent| &**sent).filter(|sent| {
+        sent.membership == Membership::Join && turn.gate.has_left()
+    });
+    let timeline = if turn.gate.has_left() {
+        member::timeline(turn, before, false)
+    } else {
+        member::TimelineTurn::default()
+    };
+    let mut wants = Vec::new();
+    let state = required::state(turn, before, &timeline.people, &mut wants);
+    let (sent, mut entry) = member::summary(turn, before, OrdSet::new());
+    entry.required_state = state.events;
+    if !entry.required_state.contains(&own) {
+        entry.required_state.push(&own);
+    }
+    entry.timeline = timeline.answer;
+    Some(Outcome { entry: Some(entry), sent, event_ids: timeline.event_ids, wants: Vec::new() })
+}
+
+/// What a client holds of a room that it was told the end or the invite of.
+fn bare(turn: RoomTurn<'_>) -> SentRoom {
+    let of_user = turn.gate.of_user();
+    SentRoom {
+        cursor: turn.asked.source.world.sequence,
+        membership: of_user.membership,
+        since: of_user.since,
+        config: Arc::clone(turn.config),
+        name: 0,
+        avatar: 0,
+        heroes: 0,
+        counts: None,
+        bump_stamp: turn.gate.bump_stamp(),
+        lazy_members: OrdSet::new(),
+    }
+}

@@ -1,0 +1,169 @@
+//! A room that the user is in.
+
+use std::sync::Arc;
+
+use super::{
+    answer::{Outcome, RoomTurn, Want},
+    required,
+    state::{SentRoom, digest, digest_heroes},
+};
+use crate::{
+    gate::{Stretch, TimelineEvent},
+    id::Sequence,
+    json::with_transaction_id,
+    record::key,
+    response::{Mention, Objects, Room, Timeline},
+    view::Table,
+};
+
+/// What there is to say of a room to a member; `None` where the client holds
+/// it all.
+pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
+    let before = turn.of_this_stay();
+    let expanded = before.is_some_and(|sent| {
+        !Arc::ptr_eq(&sent.config, turn.config)
+            && turn.config.timeline_limit > sent.config.timeline_limit
+    });
+    if before.is_some_and(|sent| !expanded && is_current(turn, sent)) {
+        return None;
+    }
+    let timeline = timeline(turn, before, expanded);
+    let mut wants = timeline.wants;
+    let required = required::state(turn, before, &timeline.people, &mut wants);
+    let (sent, mut entry) = summary(turn, before, required.lazy_members);
+    entry.required_state = required.events;
+    entry.timeline = timeline.answer;
+    let says_something = before.is_none()
+        || expanded
+        || entry.timeline.as_ref().is_some_and(|timeline| !timeline.events.is_empty())
+        || !entry.required_state.is_empty()
+        || entry.joined_count.is_some()
+        || entry.heroes.is_some()
+        || entry.name != Mention::Silent
+        || entry.avatar != Mention::Silent;
+    Some(Outcome {
+        entry: says_something.then_some(entry),
+        sent,
+        event_ids: timeline.event_ids,
+        wants,
+    })
+}
+
+/// Whether nothing has changed that an entry could say.
+fn is_current(turn: RoomTurn<'_>, sent: &SentRoom) -> bool {
+    turn.gate.entry_changed() <= sent.cursor
+        && (Arc::ptr_eq(&sent.config, turn.config) || *sent.config == **turn.config)
+}
+
+/// A timeline on its way.
+#[derive(Default)]
+pub(super) struct TimelineTurn {
+    pub(super) answer: Option<Timeline>,
+    /// Senders, and those whose membership changed.
+    pub(super) people: Vec<String>,
+    pub(super) event_ids: Vec<String>,
+    pub(super) wants: Vec<Want>,
+}
+
+/// The events that the client lacks, or all that it asks for where the room is
+/// new to it or it asks for more than before.
+pub(super) fn timeline(
+    turn: RoomTurn<'_>,
+    before: Option<&SentRoom>,
+    expanded: bool,
+) -> TimelineTurn {
+    let limit = turn.config.timeline_limit;
+    if limit == 0 {
+        return TimelineTurn::default();
+    }
+    let anew = expanded || before.is_none();
+    let after = before.filter(|_| !anew).map_or(Sequence::default(), |sent| sent.cursor);
+    let stretch = turn.gate.timeline(after, limit);
+    let mut timeline = TimelineTurn::default();
+    let mut answer = Timeline { expanded, ..Timeline::default() };
+    let first = stretch.events.first();
+    answer.limited = if anew {
+        first.is_none_or(|first| stretch.more_before || !turn.gate.begins_with(first))
+    } else {
+        stretch.more_before
+    };
+    answer.prev_batch = prev_batch(&stretch);
+    if let (None, true, Some(first)) = (&answer.prev_batch, answer.limited, first) {
+        let event_id = first.record.event_id.clone();
+        timeline.wants.push(Want::PrevBatch(turn.gate.room_number(), first.sequence, event_id));
+    }
+    for event in stretch.events {
+        answer.num_live += u64::from(event.sequence > turn.live_after().0);
+        push_event(turn, &mut answer.events, &event);
+        timeline.people.push(event.record.sender);
+        if event.record.kind == required::MEMBER {
+            timeline.people.extend(event.record.state_key);
+        }
+        timeline.event_ids.push(event.record.event_id);
+    }
+    timeline.answer = Some(answer);
+    timeline
+}
+
+/// The token for paging back from before the first event, else from before the
+/// nearest newer one: that overlaps, where an older one would leave a hole.
+fn prev_batch(stretch: &Stretch) -> Option<String> {
+    stretch.events.iter().find_map(|event| event.record.prev_batch.clone())
+}
+
+fn push_event(turn: RoomTurn<'_>, events: &mut Objects, event: &TimelineEvent) {
+    let room = turn.gate.room_number();
+    let key = key::transaction_id(turn.asked.device, room, event.sequence);
+    let transaction_id = turn.asked.source.view.get(Table::TransactionIds, &key);
+    match transaction_id.and_then(|bytes| std::str::from_utf8(bytes).ok()) {
+        Some(transaction_id) => {
+            events.push(&with_transaction_id(&event.record.json, transaction_id));
+        }
+        None => events.push(&event.record.json),
+    }
+}
+
+/// The facts about the room itself, as far as the client lacks them, and what
+/// it holds then.
+pub(super) fn summary(
+    turn: RoomTurn<'_>,
+    before: Option<&SentRoom>,
+    lazy_members: imbl::OrdSet<Arc<str>>,
+) -> (SentRoom, Room) {
+    let gate = turn.gate;
+    let of_user = gate.of_user();
+    let heroes = gate.heroes();
+    let sent = SentRoom {
+        cursor: turn.asked.source.world.sequence,
+        membership: of_user.membership,
+        since: of_user.since,
+        config: Arc::clone(turn.config),
+        name: digest(gate.name().map(|name| &**name)),
+        avatar: digest(gate.avatar().map(|avatar| &**avatar)),
+        heroes: digest_heroes(&heroes),
+        counts: gate.counts(),
+        bump_stamp: gate.bump_stamp(),
+        lazy_members,
+    };
+    let is_new = |of: fn(&SentRoom) -> u64| before.is_none_or(|before| of(before) != of(&sent));
+    let mention = |value: Option<&Arc<str>>, of: fn(&SentRoom) -> u64| match value {
+        Some(value) if is_new(of) => Mention::Set(Arc::clone(value)),
+        None if gate.is_joined() && before.is_some_and(|it| of(it) != 0) => Mention::Removed,
+        _ => Mention::Silent,
+    };
+    let counts = gate.counts().filter(|_| before.is_none_or(|it| it.counts != sent.counts));
+    let entry = Room {
+        room_id: Arc::clone(gate.room_id()),
+        initial: before.is_none(),
+        name: mention(gate.name(), |sent| sent.name),
+        avatar: mention(gate.avatar(), |sent| sent.avatar),
+        is_dm: turn.asked.source.user.direct.contains(gate.room_id()),
+        joined_count: counts.map(|(joined, _)| joined),
+        invited_count: counts.map(|(_, invited)| invited),
+        bump_stamp: is_new(|sent| sent.bump_stamp).then_some(sent.bump_stamp),
+        heroes: is_new(|sent| sent.heroes).then_some(heroes).filter(|heroes| !heroes.is_empty()),
+        unread: gate.is_joined().then_some(of_user.unread),
+        ..Room::default()
+    };
+    (sent, entry)
+}

@@ -1,0 +1,19 @@
+//! One sliding sync connection: what it was sent, and what it is sent next.
+//!
+//! A connection holds state, not queues: [`answer`] computes a response from
+//! the newest world and what was sent before. Nothing here waits or knows
+//! which request is held; that is [`crate::shard`]'s business.
+
+mod answer;
+mod left;
+mod member;
+mod position;
+mod record;
+mod required;
+mod state;
+
+pub(crate) use answer::gate;
+pub use answer::{Answer, Asked, Want, answer};
+pub use position::{Connection, PositionLimits, Positions, Resolved};
+pub use record::ConnectionRecord;
+pub use state::{SentRoom, SentScope, State};

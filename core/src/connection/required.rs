@@ -1,0 +1,136 @@
+//! `required_state`: the state that a client asked for, as far as it lacks it.
+
+use std::sync::Arc;
+
+use imbl::OrdSet;
+
+use super::{
+    answer::{RoomTurn, Want},
+    state::SentRoom,
+};
+pub(super) use crate::request::MEMBER;
+use crate::{
+    gate::VisibleState,
+    id::Sequence,
+    request::RequiredState,
+    response::Objects,
+};
+
+/// Members remembered of a room as told for the timeline's sake; beyond it some
+/// are told again.
+const LAZY_MEMBERS_MAX: usize = 100;
+
+/// The state to send, and the lazy members that the client holds then.
+pub(super) struct Required {
+    pub(super) events: Objects,
+    pub(super) lazy_members: OrdSet<Arc<str>>,
+}
+
+/// The wanted entries that changed since `before`, all of those that were not
+/// wanted before, and the members that `people` of the timeline need.
+pub(super) fn state(
+    turn: RoomTurn<'_>,
+    before: Option<&SentRoom>,
+    people: &[String],
+    wants: &mut Vec<Want>,
+) -> Required {
+    let wanted = &turn.config.required_state;
+    let mut required = Required {
+        events: Objects::default(),
+        lazy_members: before.map(|sent| sent.lazy_members.clone()).unwrap_or_default(),
+    };
+    let is_new = |kind: &str, state_key: &str, changed: Sequence| match before {
+        None => true,
+        Some(sent) => {
+            changed > sent.cursor
+                || !(Arc::ptr_eq(&sent.config, turn.config)
+                    || sent.config.required_state.matches(kind, state_key))
+        }
+    };
+    let unchanged = before.is_some_and(|sent| {
+        turn.gate.state_changed() <= sent.cursor
+            && (Arc::ptr_eq(&sent.config, turn.config)
+                || sent.config.required_state.covers(wanted))
+    });
+    if !unchanged {
+        each_wanted(turn, wanted, &is_new, &mut |entry| required.events.push(&entry.json));
+        if wanted.wants_all_members() && !turn.gate.members_complete() {
+            wants.push(Want::Members(turn.gate.room_number()));
+        }
+    }
+    if wanted.lazy_members && !wanted.wants_all_members() {
+        lazy_members(turn, before, people, &mut required, wants);
+    } else {
+        required.lazy_members = OrdSet::new();
+    }
+    required
+}
+
+/// Visits the wanted entries that are new to the client, each once.
+pub(super) fn each_wanted(
+    turn: RoomTurn<'_>,
+    wanted: &RequiredState,
+    is_new: &dyn Fn(&str, &str, Sequence) -> bool,
+    visit: &mut dyn FnMut(VisibleState),
+) {
+    if wanted.all || !wanted.state_keys.is_empty() {
+        let mut wants = |kind: &str, state_key: &str, changed| {
+            wanted.matches(kind, state_key) && is_new(kind, state_key, changed)
+        };
+        return turn.gate.each_state(None, &mut wants, visit);
+    }
+    for (kind, keys) in &wanted.types {
+        match keys {
+            None => turn.gate.each_state(Some(kind), &mut |kind, key, at| is_new(kind, key, at), visit),
+            Some(keys) => {
+                for state_key in keys {
+                    let entry = turn.gate.state(kind, state_key);
+                    if let Some(entry) = entry.filter(|it| is_new(kind, state_key, it.changed)) {
+                        visit(entry);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The members of `people` that the client does not hold, and those that it
+/// holds and that changed.
+fn lazy_members(
+    turn: RoomTurn<'_>,
+    before: Option<&SentRoom>,
+    people: &[String],
+    required: &mut Required,
+    wants: &mut Vec<Want>,
+) {
+    let wanted = &turn.config.required_state;
+    if let Some(sent) = before.filter(|sent| turn.gate.state_changed() > sent.cursor) {
+        for user_id in &sent.lazy_members {
+            let entry = turn.gate.state(MEMBER, user_id);
+            let entry = entry.filter(|entry| entry.changed > sent.cursor);
+            if let Some(entry) = entry.filter(|_| !wanted.matches(MEMBER, user_id)) {
+                required.events.push(&entry.json);
+            }
+        }
+    }
+    for user_id in people {
+        if wanted.matches(MEMBER, user_id) || required.lazy_members.contains(&**user_id) {
+            continue;
+        }
+        match turn.gate.state(MEMBER, user_id) {
+            Some(entry) => {
+                required.events.push(&entry.json);
+                required.lazy_members.insert(Arc::from(&**user_id));
+            }
+            None if turn.gate.is_joined() => {
+                wants.push(Want::Member(turn.gate.room_number(), user_id.clone()));
+            }
+            None => {}
+        }
+    }
+    while required.lazy_members.len() > LAZY_MEMBERS_MAX {
+        let surplus = required.lazy_members.iter().find(|it| !people.iter().any(|p| **p == ***it));
+        let Some(surplus) = surplus.cloned() else { break };
+        required.lazy_members.remove(&surplus);
+    }
+}

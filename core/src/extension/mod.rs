@@ -1,0 +1,94 @@
+//! The extensions: one file each. What is told apart from rooms and lists.
+
+mod account_data;
+mod e2ee;
+mod receipts;
+mod to_device;
+mod typing;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+pub use to_device::{Tokens, issued_number};
+
+use crate::{
+    connection::{Asked, SentScope, State},
+    gate::Gate,
+    id::RoomNumber,
+    request::{RoomConfig, Scope},
+    response,
+};
+
+/// The ids of the events that a response carries, by room.
+pub(crate) type SentEvents = FxHashMap<RoomNumber, Vec<String>>;
+
+/// What extensions' scopes are made of.
+#[derive(Clone, Copy)]
+pub(crate) struct Scoping<'a> {
+    pub(crate) asked: Asked<'a>,
+    /// The rooms of each list's windows.
+    pub(crate) windows: &'a [(String, Vec<RoomNumber>)],
+    /// Every room that the request selects.
+    pub(crate) rooms: &'a [(RoomNumber, Arc<RoomConfig>)],
+}
+
+/// The answers to the extensions that are asked for; `next` learns what they
+/// tell.
+pub(crate) fn answer(
+    scoping: Scoping<'_>,
+    sent_events: &SentEvents,
+    next: &mut State,
+) -> response::Extensions {
+    let asked = scoping.asked;
+    let wanted = &asked.request.extensions;
+    response::Extensions {
+        to_device: wanted.to_device.as_ref().map(|wanted| to_device::answer(asked, wanted)),
+        e2ee: wanted.e2ee.then(|| e2ee::answer(asked, next)),
+        account_data: wanted
+            .account_data
+            .as_ref()
+            .map(|scope| account_data::answer(scoping, scope, next)),
+        receipts: wanted
+            .receipts
+            .as_ref()
+            .map(|scope| receipts::answer(scoping, scope, sent_events, next)),
+        typing: wanted.typing.as_ref().map(|scope| typing::answer(scoping, scope, next)),
+    }
+}
+
+impl<'a> Scoping<'a> {
+    /// The gates of the rooms in `scope`, each once: those of the named lists'
+    /// windows and those that are named, as far as the request selects them.
+    fn gates(self, scope: &Scope) -> impl Iterator<Item = Gate<'a>> + use<'a> {
+        let rooms = self.in_scope(scope);
+        rooms.into_iter().filter_map(move |room| crate::connection::gate(self.asked, room))
+    }
+
+    fn in_scope(&self, scope: &Scope) -> Vec<RoomNumber> {
+        let selected = self.rooms.iter().map(|(room, _)| *room);
+        let Some(named) = &scope.rooms else { return selected.collect() };
+        let listed = |key: &String| scope.lists.as_ref().is_none_or(|lists| lists.contains(key));
+        let windows = self.windows.iter().filter(|(key, _)| listed(key));
+        let mut seen = FxHashSet::default();
+        let in_windows = windows.flat_map(|(_, rooms)| rooms.iter().copied());
+        let named = selected.filter(|room| self.is_named(*room, named));
+        in_windows.chain(named).filter(|room| seen.insert(*room)).collect()
+    }
+
+    fn is_named(&self, room: RoomNumber, named: &BTreeSet<String>) -> bool {
+        self.asked.source.world.room(room).is_some_and(|room| named.contains(&*room.id))
+    }
+}
+
+/// Notes what was told of a room, if that is news to the state.
+fn note(next: &mut State, room: RoomNumber, change: impl FnOnce(&mut SentScope)) {
+    let mut scope = next.scopes.get(&room).copied().unwrap_or_default();
+    change(&mut scope);
+    next.scopes.insert(room, scope);
+}
+
+/// What was told of a room before.
+fn told(asked: Asked<'_>, room: RoomNumber) -> SentScope {
+    asked.base.and_then(|base| base.scopes.get(&room)).copied().unwrap_or_default()
+}

@@ -1,0 +1,321 @@
+//! The visibility gate (INV-8): the only way from a room's records into a
+//! response.
+//!
+//! A [`Gate`] is made for one user and one room and knows the user's
+//! membership. It gives out timeline, state, receipts and typing as far as that
+//! user may see them, and nothing else does. Nothing here knows what a client
+//! asked for.
+
+use std::sync::Arc;
+
+use crate::{
+    id::{RoomNumber, Sequence},
+    record::{
+        ArchivedReceiptRecord, ArchivedStateRecord, EventRecord, Membership, Place, ReceiptRecord,
+        StateRecord, key,
+    },
+    user::{User, UserRoom},
+    view::{Direction, Table, View},
+    world::{Hero, Room},
+};
+
+/// What one user may see of one room.
+#[derive(Clone, Copy)]
+pub struct Gate<'a> {
+    view: &'a dyn View,
+    room: &'a Room,
+    user: &'a User,
+    of_user: &'a UserRoom,
+    /// The first and the last number that may be seen; nothing where the first
+    /// is greater.
+    visible: (u64, u64),
+}
+
+/// One visible event of a timeline.
+#[derive(Clone, Debug)]
+pub struct TimelineEvent {
+    /// Its number.
+    pub sequence: u64,
+    /// What it says.
+    pub record: EventRecord,
+}
+
+/// A stretch of the newest visible segment.
+#[derive(Clone, Debug, Default)]
+pub struct Stretch {
+    /// The events, oldest first.
+    pub events: Vec<TimelineEvent>,
+    /// Whether something is missing before the first: events that were not
+    /// asked for, a gap, or history that the homeserver has.
+    pub more_before: bool,
+}
+
+impl<'a> Gate<'a> {
+    /// The gate of `user` to `room`; `None` where they have no relation to it
+    /// that shows anything.
+    pub fn new(view: &'a dyn View, room: &'a Room, user: &'a User) -> Option<Self> {
+        let of_user = user.rooms.get(&room.number)?;
+        let visible = match of_user.membership {
+            Membership::Join => (of_user.visible_from, u64::MAX),
+            Membership::Invite | Membership::Knock => (u64::MAX, 0),
+            Membership::Leave | Membership::Kick | Membership::Ban if of_user.ever_member => {
+                (of_user.visible_from, of_user.since.0)
+            }
+            _ => return None,
+        };
+        Some(Self { view, room, user, of_user, visible })
+    }
+
+    /// The user's relation to the room.
+    pub fn of_user(&self) -> &'a UserRoom {
+        self.of_user
+    }
+
+    /// The room's number.
+    pub fn room_number(&self) -> RoomNumber {
+        self.room.number
+    }
+
+    /// When anything last changed that an entry for a member could say.
+    pub fn entry_changed(&self) -> Sequence {
+        let facts = [self.room.state_changed, self.room.summary_changed, self.of_user.changed];
+        facts.into_iter().fold(self.room.last_event, Sequence::max)
+    }
+
+    /// When an entry of the state last changed.
+    pub fn state_changed(&self) -> Sequence {
+        self.room.state_changed
+    }
+
+    /// When the last receipt came.
+    pub fn receipts_changed(&self) -> Sequence {
+        self.room.receipts_changed
+    }
+
+    /// When the set of who is typing last changed.
+    pub fn typing_changed(&self) -> Sequence {
+        self.room.typing_changed
+    }
+
+    /// The room's id.
+    pub fn room_id(&self) -> &'a Arc<str> {
+        &self.room.id
+    }
+
+    /// Whether the user is in the room: what is live in it may be seen.
+    pub fn is_joined(&self) -> bool {
+        self.of_user.membership == Membership::Join
+    }
+
+    /// Whether the user was in the room, and sees it as it was.
+    pub fn has_left(&self) -> bool {
+        self.visible.1 != u64::MAX && self.visible.0 <= self.visible.1
+    }
+
+    fn sees_summary(&self) -> bool {
+        self.is_joined() || (self.has_left() && self.room.summary_changed.0 <= self.visible.1)
+    }
+
+    /// `m.room.name`.
+    pub fn name(&self) -> Option<&'a Arc<str>> {
+        self.room.name.as_ref().filter(|_| self.sees_summary())
+    }
+
+    /// `m.room.avatar`.
+    pub fn avatar(&self) -> Option<&'a Arc<str>> {
+        self.room.avatar.as_ref().filter(|_| self.sees_summary())
+    }
+
+    /// Joined and invited members.
+    pub fn counts(&self) -> Option<(u64, u64)> {
+        self.is_joined().then_some((self.room.joined_count, self.room.invited_count))
+    }
+
+    /// At most five members besides the user, for a room without a name.
+    pub fn heroes(&self) -> Vec<Hero> {
+        if !self.is_joined() || self.room.name.is_some() {
+            return Vec::new();
+        }
+        let others = self.room.heroes.iter().filter(|hero| *hero.user_id != *self.user.id);
+        others.take(5).cloned().collect()
+    }
+
+    /// `bump_stamp`.
+    pub fn bump_stamp(&self) -> u64 {
+        if self.is_joined() { self.room.bump_stamp } else { self.of_user.since_ms }
+    }
+
+    /// The stripped state of an invite or knock.
+    pub fn stripped(&self) -> Vec<String> {
+        self.of_user.stripped(self.view, self.user.number, self.room.number)
+    }
+
+    /// The newest `limit` events after `after`.
+    pub fn timeline(&self, after: Sequence, limit: u64) -> Stretch {
+        let (first, last) = self.visible;
+        let mut stretch = Stretch::default();
+        if first > last {
+            return stretch;
+        }
+        let place = |sequence| Place { timeline: true, sequence };
+        let from = key::event(self.room.number, place(first.max(after.0.saturating_add(1))));
+        let to = match last.checked_add(1) {
+            Some(end) => key::event(self.room.number, place(end)),
+            None => key::after_prefix(&from[..5]),
+        };
+        let mut closed = false;
+        self.view.scan(Table::Events, &from, &to, Direction::Backward, &mut |key, value| {
+            if closed || stretch.events.len() as u64 >= limit {
+                stretch.more_before = true;
+                return false;
+            }
+            let (Some(sequence), Some(record)) = (key::sequence_of(key), EventRecord::decode(value))
+            else {
+                return true;
+            };
+            closed = record.gap_before;
+            if record.state_key.is_none() && self.user.ignored.contains(&record.sender) {
+                return true;
+            }
+            stretch.events.push(TimelineEvent { sequence, record });
+            true
+        });
+        // A segment that begins with a gap has history before it, stored or not.
+        stretch.more_before |= closed;
+        stretch.events.reverse();
+        stretch
+    }
+
+    /// Whether the room's stored timeline shows the user its very beginning
+    /// when it begins with `first`.
+    pub fn begins_with(&self, first: &TimelineEvent) -> bool {
+        first.record.kind == "m.room.create"
+    }
+
+    /// An entry of the current state, where it may be seen.
+    pub fn state(&self, kind: &str, state_key: &str) -> Option<VisibleState> {
+        let archive = self.view.get(Table::State, &key::state(self.room.number, kind, state_key))?;
+        let entry = StateRecord::access(archive)?;
+        let is_it = entry.kind == *kind && entry.state_key == *state_key;
+        is_it.then(|| self.visible_state(entry)).flatten()
+    }
+
+    /// Visits the entries of one type, or all, that may be seen and that
+    /// `wanted` lets through (type, state key, changed).
+    pub fn each_state(
+        &self,
+        kind: Option<&str>,
+        wanted: &mut dyn FnMut(&str, &str, Sequence) -> bool,
+        visit: &mut dyn FnMut(VisibleState),
+    ) {
+        let from = match kind {
+            Some(kind) => key::state_of_type(self.room.number, kind),
+            None => key::room(self.room.number),
+        };
+        let to = key::after_prefix(&from);
+        self.view.scan(Table::State, &from, &to, Direction::Forward, &mut |_, archive| {
+            let Some(entry) = StateRecord::access(archive) else { return true };
+            if wanted(&entry.kind, &entry.state_key, Sequence(entry.changed.to_native()))
+                && let Some(state) = self.visible_state(entry)
+            {
+                visit(state);
+            }
+            true
+        });
+    }
+
+    fn visible_state(&self, entry: &ArchivedStateRecord) -> Option<VisibleState> {
+        let changed = Sequence(entry.changed.to_native());
+        let place = Place {
+            timeline: entry.place.timeline,
+            sequence: entry.place.sequence.to_native(),
+        };
+        if !self.is_joined() {
+            let own = self.of_user.own_event == Some(place);
+            if !self.has_left() || (changed.0 > self.visible.1 && !own) {
+                return None;
+            }
+        }
+        Some(VisibleState {
+            kind: entry.kind.as_str().to_owned(),
+            state_key: entry.state_key.as_str().to_owned(),
+            changed,
+            json: self.event_json(place)?,
+        })
+    }
+
+    /// The user's own member event, whatever the membership.
+    pub fn own_member_event(&self) -> Option<String> {
+        self.event_json(self.of_user.own_event?)
+    }
+
+    fn event_json(&self, place: Place) -> Option<String> {
+        let archive = self.view.get(Table::Events, &key::event(self.room.number, place))?;
+        EventRecord::access(archive).map(|record| record.json.as_str().to_owned())
+    }
+
+    /// Whether every member is in the stored state.
+    pub fn members_complete(&self) -> bool {
+        self.room.members_complete
+    }
+
+    /// Who is typing, where the user is there to see it.
+    pub fn typing(&self) -> &'a [Arc<str>] {
+        if self.is_joined() { &self.room.typing } else { &[] }
+    }
+
+    fn shows(&self, receipt: &ArchivedReceiptRecord) -> bool {
+        receipt.kind != "m.read.private" || receipt.user_id == *self.user.id
+    }
+
+    /// Visits the visible receipts after `after`, newest first, until `visit`
+    /// returns false.
+    pub fn receipts(&self, after: Sequence, visit: &mut dyn FnMut(&ArchivedReceiptRecord) -> bool) {
+        if !self.is_joined() {
+            return;
+        }
+        let from = key::receipt_order(self.room.number, after.0.saturating_add(1));
+        let to = key::after_prefix(&key::room(self.room.number));
+        self.view.scan(Table::ReceiptOrder, &from, &to, Direction::Backward, &mut |_, archive| {
+            ReceiptRecord::access(archive)
+                .is_none_or(|receipt| !self.shows(receipt) || visit(receipt))
+        });
+    }
+
+    /// Visits the user's own receipts.
+    pub fn own_receipts(&self, visit: &mut dyn FnMut(&ArchivedReceiptRecord)) {
+        if !self.is_joined() {
+            return;
+        }
+        let from = key::receipts_of(self.room.number, &self.user.id);
+        let to = key::after_prefix(&from);
+        let mut numbers = Vec::new();
+        self.view.scan(Table::Receipts, &from, &to, Direction::Forward, &mut |_, value| {
+            numbers.extend(key::sequence_of(value));
+            numbers.len() < OWN_RECEIPTS_MAX
+        });
+        for number in numbers {
+            let order = key::receipt_order(self.room.number, number);
+            let archive = self.view.get(Table::ReceiptOrder, &order);
+            if let Some(receipt) = archive.and_then(ReceiptRecord::access) {
+                visit(receipt);
+            }
+        }
+    }
+}
+
+/// Own receipts of one room that are looked at: one for each thread.
+const OWN_RECEIPTS_MAX: usize = 100;
+
+/// An entry of the state that may be seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VisibleState {
+    /// `type`.
+    pub kind: String,
+    /// `state_key`.
+    pub state_key: String,
+    /// When it last changed.
+    pub changed: Sequence,
+    /// The event.
+    pub json: String,
+}

@@ -1,0 +1,204 @@
+//! What the ledger is asked, and what it answers.
+
+use std::sync::Arc;
+
+use crate::{
+    id::{DeviceNumber, RoomNumber, UserNumber},
+    upstream::{SyncBatch, SyncEvent},
+    view::Write,
+    world::World,
+};
+
+/// Something for the ledger to take in. Each is applied whole or not at all.
+#[derive(Debug)]
+pub enum Command {
+    /// A token was accepted by the homeserver: names get numbers, the token is
+    /// remembered.
+    SignIn(SignIn),
+    /// An answer of the homeserver's `/sync`, or a part of a large one.
+    Polled(Box<Polled>),
+    /// Members that were fetched apart.
+    Members(MemberList),
+    /// The homeserver's token for paging back from just before an event.
+    PrevBatch {
+        /// The event's room.
+        room: RoomNumber,
+        /// The event, which is in the timeline.
+        sequence: u64,
+        /// The token.
+        token: String,
+    },
+    /// The client has acknowledged to-device messages, or its first token has
+    /// settled what tokens look like.
+    ToDevice {
+        /// The device.
+        device: DeviceNumber,
+        /// Every message up to this number is no longer needed.
+        acknowledged: u64,
+        /// The offset from now on.
+        offset: u64,
+    },
+    /// Connections to remember over a restart, or to forget.
+    Connections(Vec<ConnectionWrite>),
+    /// What a `/keys/upload` answer said of one-time keys.
+    KeyCounts {
+        /// The device.
+        device: DeviceNumber,
+        /// The JSON object of counts.
+        counts: String,
+    },
+    /// The homeserver does not know this device's `since` any more.
+    SinceRejected(DeviceNumber),
+    /// The device is gone: everything of its own is forgotten.
+    Purge(DeviceNumber),
+    /// The user has forgotten a room that they are not in.
+    Forget {
+        /// Who.
+        user: UserNumber,
+        /// What.
+        room: RoomNumber,
+    },
+}
+
+/// See [`Command::SignIn`].
+#[derive(Debug)]
+pub struct SignIn {
+    /// `user_id` of the homeserver's answer.
+    pub user_id: String,
+    /// `device_id` of the homeserver's answer.
+    pub device_id: String,
+    /// The token's keyed hash.
+    pub token_key: [u8; 32],
+    /// The token, encrypted.
+    pub token_sealed: Vec<u8>,
+}
+
+/// See [`Command::Polled`].
+#[derive(Debug)]
+pub struct Polled {
+    /// Whose device polled.
+    pub user: UserNumber,
+    /// The device that polled.
+    pub device: DeviceNumber,
+    /// The `since` of the request; `None` for an initial sync.
+    pub since: Option<String>,
+    /// Whether the request asked for rooms (a second device's first does not).
+    pub with_rooms: bool,
+    /// Whether this is the last or only part: only then does its `next_batch`
+    /// become the device's `since` (INV-6).
+    pub last_part: bool,
+    /// What it said.
+    pub batch: SyncBatch,
+}
+
+/// See [`Command::Members`].
+#[derive(Debug)]
+pub struct MemberList {
+    /// The room.
+    pub room: RoomNumber,
+    /// Member events, state only.
+    pub events: Vec<SyncEvent>,
+    /// Whether these are all joined and invited members.
+    pub complete: bool,
+}
+
+/// One connection to remember (`Some`) or forget (`None`).
+#[derive(Debug)]
+pub struct ConnectionWrite {
+    /// Whose.
+    pub device: DeviceNumber,
+    /// Its name within the device.
+    pub conn_id: String,
+    /// The connection, as [`crate::connection`] writes it.
+    pub state: Option<Arc<[u8]>>,
+}
+
+/// What the ledger says to the one who asked, once the data is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// Done.
+    Done,
+    /// The numbers of the user and the device that signed in.
+    SignedIn(UserNumber, DeviceNumber),
+}
+
+/// What came of one command.
+#[derive(Debug)]
+pub struct Applied {
+    /// What to write, in order; part of one transaction.
+    pub writes: Vec<Write>,
+    /// Whom it concerns.
+    pub change: Change,
+    /// Whether it may be shown before it is durable. To-device messages and
+    /// anything of size may not.
+    pub early: bool,
+    /// For the one who asked.
+    pub reply: Reply,
+}
+
+/// Whom a change concerns. Only names: the facts are in the world and the
+/// tables.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// Rooms with changed global facts, ascending, once each.
+    pub rooms: Vec<RoomNumber>,
+    /// Users with changed facts of their own.
+    pub users: Vec<UserChange>,
+    /// Devices with changed facts of their own.
+    pub devices: Vec<DeviceChange>,
+}
+
+impl Change {
+    /// Adds what another command of the same group changed.
+    pub fn extend(&mut self, other: Self) {
+        self.rooms.extend(other.rooms);
+        self.rooms.sort_unstable();
+        self.rooms.dedup();
+        self.users.extend(other.users);
+        self.devices.extend(other.devices);
+    }
+
+    /// Whether nobody is concerned.
+    pub fn is_empty(&self) -> bool {
+        self.rooms.is_empty() && self.users.is_empty() && self.devices.is_empty()
+    }
+}
+
+/// Facts of one user that changed.
+#[derive(Clone, Debug)]
+pub struct UserChange {
+    /// Who.
+    pub user: UserNumber,
+    /// Rooms whose `UserRoomRecord` changed, appeared or vanished.
+    pub rooms: Vec<RoomNumber>,
+    /// Rooms whose account data changed.
+    pub room_account_data: Vec<RoomNumber>,
+    /// Types of global account data that changed.
+    pub account_data: Vec<String>,
+    /// Whether the initial sync with all rooms has just become complete.
+    pub rooms_known: bool,
+}
+
+/// Facts of one device that changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceChange {
+    /// Which.
+    pub device: DeviceNumber,
+    /// Whose.
+    pub user: UserNumber,
+    /// Whether to-device messages came.
+    pub to_device: bool,
+    /// Whether device lists changed.
+    pub device_lists: bool,
+    /// Whether the device is gone.
+    pub purged: bool,
+}
+
+/// What a shard is sent: a newer world, and whom it concerns.
+#[derive(Clone, Debug)]
+pub struct Delta {
+    /// The world that has the change.
+    pub world: Arc<World>,
+    /// The change.
+    pub change: Change,
+}

@@ -1,0 +1,180 @@
+//! Lists: which rooms, in which order, and the windows into them.
+//!
+//! Pure functions over a user and a world. What is sent of a room, and whether,
+//! is [`crate::connection`]'s business.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use crate::{
+    id::RoomNumber,
+    record::{ArchivedStateRecord, EventRecord, Membership, Place, StateRecord, key},
+    request::Filters,
+    user::{Rank, User, UserRoom},
+    view::{Direction, Table, View},
+    world::{Room, World},
+};
+
+/// What lists are computed from.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// The global facts.
+    pub world: &'a World,
+    /// Whose lists.
+    pub user: &'a User,
+    /// The tables.
+    pub view: &'a dyn View,
+}
+
+/// The rooms of a list in order, newest first. `newly_left` are rooms that the
+/// user has left and the connection has yet to learn of; each is a member this
+/// once.
+pub fn members(source: Source<'_>, filters: &Filters, newly_left: &[Rank]) -> Vec<RoomNumber> {
+    let children = filters.spaces.as_ref().map(|spaces| space_children(source, spaces));
+    let passes = |room: &RoomNumber| {
+        filters.is_empty() || room_passes(source, filters, children.as_ref(), *room)
+    };
+    if newly_left.is_empty() {
+        let rooms = source.user.order.iter().map(|(_, _, room)| *room);
+        return rooms.filter(passes).collect();
+    }
+    let mut all: Vec<&Rank> = source.user.order.iter().chain(newly_left).collect();
+    all.sort_unstable();
+    all.into_iter().map(|(_, _, room)| *room).filter(passes).collect()
+}
+
+/// The part of `rooms` in a range with both ends included; nothing where the
+/// range is inverted or beyond the end.
+pub fn window(rooms: &[RoomNumber], (from, to): (u64, u64)) -> &[RoomNumber] {
+    let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+    let end = index(to).saturating_add(1).min(rooms.len());
+    rooms.get(index(from)..end).unwrap_or_default()
+}
+
+fn room_passes(
+    source: Source<'_>,
+    filters: &Filters,
+    children: Option<&BTreeSet<Arc<str>>>,
+    room: RoomNumber,
+) -> bool {
+    let (Some(facts), Some(of_user)) = (source.world.room(room), source.user.rooms.get(&room))
+    else {
+        return false;
+    };
+    let invited = of_user.membership == Membership::Invite;
+    let is = |wanted: Option<bool>, is: Option<bool>| wanted.is_none() || wanted == is;
+    let tagged = |tags: &BTreeSet<String>| of_user.tags.iter().any(|tag| tags.contains(tag));
+    is(filters.is_dm, Some(source.user.direct.contains(&facts.id)))
+        && is(filters.is_invite, Some(invited))
+        && (filters.is_encrypted.is_none()
+            || is(filters.is_encrypted, is_encrypted(source, facts, of_user)))
+        && type_passes(source, filters, facts, of_user)
+        && filters.tags.as_ref().is_none_or(tagged)
+        && !filters.not_tags.as_ref().is_some_and(tagged)
+        && children.is_none_or(|children| children.contains(&facts.id))
+        && filters.room_name_like.as_ref().is_none_or(|like| name_is_like(facts, of_user, like))
+}
+
+/// What may be told of a room's facts: those of the room itself to who is or
+/// was in it, those of the stripped state to who is not.
+fn is_stripped(of_user: &UserRoom) -> bool {
+    matches!(of_user.membership, Membership::Invite | Membership::Knock)
+}
+
+fn is_encrypted(source: Source<'_>, room: &Room, of_user: &UserRoom) -> Option<bool> {
+    if !is_stripped(of_user) {
+        return Some(room.encryption.is_some());
+    }
+    let stripped = of_user.stripped(source.view, source.user.number, room.number);
+    let has = |kind: &str| stripped.iter().any(|event| stripped_content(event, kind).is_some());
+    has("m.room.create").then(|| has("m.room.encryption"))
+}
+
+fn type_passes(source: Source<'_>, filters: &Filters, room: &Room, of_user: &UserRoom) -> bool {
+    if filters.room_types.is_none() && filters.not_room_types.is_none() {
+        return true;
+    }
+    let room_type = if is_stripped(of_user) {
+        let stripped = of_user.stripped(source.view, source.user.number, room.number);
+        let create = stripped.iter().find_map(|event| stripped_content(event, "m.room.create"));
+        let Some(create) = create else { return false };
+        create.get("type").and_then(|kind| kind.as_str()).map(str::to_owned)
+    } else {
+        room.room_type.as_deref().map(str::to_owned)
+    };
+    filters.room_types.as_ref().is_none_or(|types| types.contains(&room_type))
+        && !filters.not_room_types.as_ref().is_some_and(|types| types.contains(&room_type))
+}
+
+fn stripped_content(event: &str, kind: &str) -> Option<serde_json::Value> {
+    #[derive(serde::Deserialize)]
+    struct Stripped {
+        #[serde(rename = "type")]
+        kind: String,
+        content: serde_json::Value,
+    }
+    let event: Stripped = serde_json::from_str(event).ok()?;
+    (event.kind == kind).then_some(event.content)
+}
+
+fn name_is_like(room: &Room, of_user: &UserRoom, like: &str) -> bool {
+    let name = room.name.as_ref().or(room.canonical_alias.as_ref());
+    let name = name.filter(|_| of_user.membership == Membership::Join);
+    name.is_some_and(|name| name.to_lowercase().contains(&like.to_lowercase()))
+}
+
+/// The children of those of `spaces` that the user has joined.
+fn space_children(source: Source<'_>, spaces: &BTreeSet<String>) -> BTreeSet<Arc<str>> {
+    let mut children = BTreeSet::new();
+    for space in spaces {
+        let Some(space) = source.world.find_room(space) else { continue };
+        let of_user = source.user.rooms.get(&space.number);
+        if of_user.is_none_or(|of_user| of_user.membership != Membership::Join) {
+            continue;
+        }
+        let from = key::state_of_type(space.number, "m.space.child");
+        let to = key::after_prefix(&from);
+        source.view.scan(Table::State, &from, &to, Direction::Forward, &mut |_, archive| {
+            if let Some(child) = StateRecord::access(archive)
+                && is_child(source, space.number, child)
+                && let Some(child_room) = source.world.find_room(child.state_key.as_str())
+            {
+                children.insert(Arc::clone(&child_room.id));
+            }
+            true
+        });
+    }
+    children
+}
+
+/// Whether an `m.space.child` still says that there is one: it names servers.
+fn is_child(source: Source<'_>, space: RoomNumber, child: &ArchivedStateRecord) -> bool {
+    let sequence = child.place.sequence.to_native();
+    let place = Place { timeline: child.place.timeline, sequence };
+    let archive = source.view.get(Table::Events, &key::event(space, place));
+    let content = archive
+        .and_then(EventRecord::access)
+        .and_then(|event| stripped_content(&event.json, "m.space.child"));
+    content.is_some_and(|content| content.get("via").is_some_and(serde_json::Value::is_array))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_include_both_ends_and_never_reach_outside() {
+        let rooms: Vec<RoomNumber> = (0..5).map(RoomNumber).collect();
+        for (range, expected) in [
+            ((0, 0), 0..1),
+            ((0, 1), 0..2),
+            ((3, 100), 3..5),
+            ((0, u64::MAX), 0..5),
+            ((5, 9), 0..0),
+            ((4, 2), 0..0),
+            ((u64::MAX, u64::MAX), 0..0),
+        ] {
+            let expected: Vec<RoomNumber> = expected.map(RoomNumber).collect();
+            assert_eq!(window(&rooms, range), &*expected, "{range:?}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A sliding sync request in Luge's own words, whichever dialect it came in.
+
+mod required_state;
+
+use std::collections::BTreeSet;
+
+pub use required_state::{MEMBER, RequiredState};
+
+/// Which of the three protocols a request speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// `org.matrix.simplified_msc3575`, as Synapse serves it.
+    Simplified,
+}
+
+/// One request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// What it speaks.
+    pub dialect: Dialect,
+    /// Names one of the device's connections; empty where the client gave none.
+    pub conn_id: String,
+    /// `pos`, untouched; `None` starts the connection anew.
+    pub position: Option<String>,
+    /// How long the client waits for something new, in milliseconds.
+    pub timeout_ms: u64,
+    /// The lists, by key, each key once.
+    pub lists: Vec<(String, ListRequest)>,
+    /// The subscribed rooms, by room id, each once.
+    pub subscriptions: Vec<(String, RoomConfig)>,
+    /// The extensions.
+    pub extensions: Extensions,
+}
+
+/// One list of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListRequest {
+    /// Windows into the list, both ends included. `None` where the request has
+    /// no ranges.
+    pub ranges: Vec<(u64, u64)>,
+    /// What is wanted of the rooms in the windows.
+    pub config: RoomConfig,
+    /// Which rooms are members.
+    pub filters: Filters,
+}
+
+/// What is wanted of a room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoomConfig {
+    /// At most this many events.
+    pub timeline_limit: u64,
+    /// Which state.
+    pub required_state: RequiredState,
+}
+
+impl RoomConfig {
+    /// What satisfies both.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        Self {
+            timeline_limit: self.timeline_limit.max(other.timeline_limit),
+            required_state: self.required_state.union(&other.required_state),
+        }
+    }
+}
+
+/// Which rooms a list holds; an absent filter lets all pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filters {
+    /// In `m.direct`.
+    pub is_dm: Option<bool>,
+    /// Encrypted. A room of which that is unknown passes neither way.
+    pub is_encrypted: Option<bool>,
+    /// Invited.
+    pub is_invite: Option<bool>,
+    /// One of these types (`None`: no type).
+    pub room_types: Option<Vec<Option<String>>>,
+    /// None of these types.
+    pub not_room_types: Option<Vec<Option<String>>>,
+    /// A part of the name, letter case aside.
+    pub room_name_like: Option<String>,
+    /// With one of these tags.
+    pub tags: Option<BTreeSet<String>>,
+    /// With none of these tags.
+    pub not_tags: Option<BTreeSet<String>>,
+    /// A child of one of these spaces.
+    pub spaces: Option<BTreeSet<String>>,
+}
+
+impl Filters {
+    /// Whether every room passes.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The extensions that a request enables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extensions {
+    /// `to_device` (MSC3885).
+    pub to_device: Option<ToDevice>,
+    /// `e2ee` (MSC3884).
+    pub e2ee: bool,
+    /// `account_data` (MSC3959).
+    pub account_data: Option<Scope>,
+    /// `receipts` (MSC3960).
+    pub receipts: Option<Scope>,
+    /// `typing` (MSC3961).
+    pub typing: Option<Scope>,
+}
+
+/// What a request asks of `to_device`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToDevice {
+    /// The token of the last response that the client has taken in, untouched.
+    pub since: Option<String>,
+    /// At most this many messages.
+    pub limit: u64,
+}
+
+/// Which rooms an extension is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// The lists whose windows count; `None` for all.
+    pub lists: Option<BTreeSet<String>>,
+    /// The rooms that count; `None` for every one that the request selects.
+    pub rooms: Option<BTreeSet<String>>,
+}

@@ -1,0 +1,184 @@
+//! Which state events a client wants of a room.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A set of (type, state key), described by patterns.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequiredState {
+    /// All state; members are left out where `lazy_members` is set.
+    pub all: bool,
+    /// Members as they come up in the timeline.
+    pub lazy_members: bool,
+    /// These types, with all state keys (`None`) or some.
+    pub types: BTreeMap<String, Option<BTreeSet<String>>>,
+    /// These state keys, of any type.
+    pub state_keys: BTreeSet<String>,
+}
+
+/// The type of a member event.
+pub const MEMBER: &str = "m.room.member";
+
+impl RequiredState {
+    /// The set that `[type, state_key]` pairs describe: `*` stands for all,
+    /// `$ME` for `user_id`, and `$LAZY` beside `m.room.member` for lazy members
+    /// (MSC3575; MSC4186's unstable form).
+    pub fn from_pairs<'a>(
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+        user_id: &str,
+    ) -> Self {
+        let mut set = Self::default();
+        for (kind, state_key) in pairs {
+            set.add(kind, if state_key == "$ME" { user_id } else { state_key });
+        }
+        set
+    }
+
+    fn add(&mut self, kind: &str, state_key: &str) {
+        match (kind, state_key) {
+            (MEMBER, "$LAZY") => self.lazy_members = true,
+            (_, "$LAZY") => {}
+            ("*", "*") => self.all = true,
+            ("*", _) => drop(self.state_keys.insert(state_key.to_owned())),
+            (_, "*") => drop(self.types.insert(kind.to_owned(), None)),
+            _ => {
+                let keys = self.types.entry(kind.to_owned()).or_insert_with(|| Some(BTreeSet::new()));
+                if let Some(keys) = keys {
+                    keys.insert(state_key.to_owned());
+                }
+            }
+        }
+    }
+
+    /// Whether an entry of the state is wanted for itself (lazy members are
+    /// decided by the timeline).
+    pub fn matches(&self, kind: &str, state_key: &str) -> bool {
+        let all = self.all && !(self.lazy_members && kind == MEMBER);
+        all || self.state_keys.contains(state_key)
+            || self.types.get(kind).is_some_and(|keys| {
+                keys.as_ref().is_none_or(|keys| keys.contains(state_key))
+            })
+    }
+
+    /// Whether every member is wanted at once.
+    pub fn wants_all_members(&self) -> bool {
+        self.types.get(MEMBER).is_some_and(Option::is_none) || (self.all && !self.lazy_members)
+    }
+
+    /// Whether nothing is wanted.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether everything that `other` wants is wanted here too. May say no
+    /// where patterns overlap in ways that no client sends; never a wrong yes.
+    pub fn covers(&self, other: &Self) -> bool {
+        if self == other {
+            return true;
+        }
+        let lazy = !other.lazy_members || self.lazy_members || self.wants_all_members();
+        let all = !other.all
+            || (self.all && (!self.lazy_members || other.lazy_members || self.wants_all_members()));
+        let keys = other.state_keys.iter().all(|key| self.matches_any_type(key));
+        let types = other.types.iter().all(|(kind, keys)| match keys {
+            None => {
+                self.types.get(kind).is_some_and(Option::is_none)
+                    || (self.all && (kind != MEMBER || !self.lazy_members))
+            }
+            Some(keys) => keys.iter().all(|key| self.matches(kind, key)),
+        });
+        lazy && all && keys && types
+    }
+
+    fn matches_any_type(&self, state_key: &str) -> bool {
+        self.state_keys.contains(state_key) || (self.all && !self.lazy_members)
+    }
+
+    /// What satisfies both: lazy members only where neither wants all.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        let mut union = self.clone();
+        union.all |= other.all;
+        union.lazy_members |= other.lazy_members;
+        union.state_keys.extend(other.state_keys.iter().cloned());
+        for (kind, keys) in &other.types {
+            match (union.types.get_mut(kind), keys) {
+                (Some(Some(mine)), Some(theirs)) => mine.extend(theirs.iter().cloned()),
+                (Some(None), _) => {}
+                (_, keys) => drop(union.types.insert(kind.clone(), keys.clone())),
+            }
+        }
+        if self.wants_all_members() || other.wants_all_members() {
+            union.types.insert(MEMBER.to_owned(), None);
+        }
+        union
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ME: &str = "@me:x";
+
+    fn set(pairs: &[(&str, &str)]) -> RequiredState {
+        RequiredState::from_pairs(pairs.iter().copied(), ME)
+    }
+
+    #[test]
+    fn patterns_match_what_they_say() {
+        let wanted = set(&[("m.room.name", ""), (MEMBER, "$ME"), (MEMBER, "$LAZY"), ("m.space.child", "*"), ("*", "k")]);
+        assert!(wanted.lazy_members && !wanted.wants_all_members());
+        for (kind, key, expected) in [
+            ("m.room.name", "", true),
+            ("m.room.name", "x", false),
+            (MEMBER, ME, true),
+            (MEMBER, "@you:x", false),
+            ("m.space.child", "!a", true),
+            ("anything", "k", true),
+            ("anything", "", false),
+        ] {
+            assert_eq!(wanted.matches(kind, key), expected, "{kind} {key}");
+        }
+    }
+
+    #[test]
+    fn all_state_beside_lazy_members_leaves_members_to_the_timeline() {
+        let wanted = set(&[("*", "*"), (MEMBER, "$LAZY")]);
+        assert!(wanted.matches("m.room.topic", "") && !wanted.matches(MEMBER, ME));
+        assert!(set(&[("*", "*")]).matches(MEMBER, ME));
+    }
+
+    fn pairs() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
+        let kind = prop::sample::select(vec!["*", MEMBER, "a", "b"]);
+        let key = prop::sample::select(vec!["*", "$ME", "$LAZY", "", "k"]);
+        prop::collection::vec((kind, key), 0..5)
+    }
+
+    proptest! {
+        #[test]
+        fn a_union_wants_what_either_wants(a in pairs(), b in pairs()) {
+            let (a, b) = (set(&a), set(&b));
+            let union = a.union(&b);
+            for kind in [MEMBER, "a", "b", "c"] {
+                for key in ["", "k", ME, "z"] {
+                    prop_assert!(!(a.matches(kind, key) || b.matches(kind, key)) || union.matches(kind, key));
+                }
+            }
+            prop_assert_eq!(&union, &b.union(&a));
+            prop_assert!(union.covers(&a) && union.covers(&b));
+        }
+
+        #[test]
+        fn what_covers_another_matches_all_that_it_matches(a in pairs(), b in pairs()) {
+            let (a, b) = (set(&a), set(&b));
+            if a.covers(&b) {
+                for kind in [MEMBER, "a", "b", "c"] {
+                    for key in ["", "k", ME, "z"] {
+                        prop_assert!(!b.matches(kind, key) || a.matches(kind, key));
+                    }
+                }
+            }
+        }
+    }
+}
