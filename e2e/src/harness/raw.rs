@@ -1,0 +1,189 @@
+//! Sliding sync without an SDK, every answer checked by the parser that Element X runs.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use matrix_sdk::ruma::api::IncomingResponse;
+use matrix_sdk::ruma::api::client::sync::sync_events::v5;
+use serde_json::{Value, json};
+
+use super::PATIENCE;
+
+/// The path that every shipping client posts to.
+pub const SIMPLIFIED: &str = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
+
+/// A device that speaks sliding sync by hand.
+#[derive(Clone, Debug)]
+pub struct RawClient {
+    http: reqwest::Client,
+    url: String,
+    token: String,
+}
+
+/// What was answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body as JSON; `null` where it was none.
+    pub value: Value,
+    /// The body as Element X reads it, where the status is 200.
+    pub parsed: Option<v5::Response>,
+}
+
+impl RawClient {
+    /// A client of the server at `url`.
+    pub fn new(http: reqwest::Client, url: &str, token: &str) -> Self {
+        Self { http, url: url.to_owned(), token: token.to_owned() }
+    }
+
+    /// One request, on the connection `conn_id`. Fails where the answer is a 200 that Element X could
+    /// not read, or where there is no answer.
+    pub async fn sync(
+        &self,
+        conn_id: &str,
+        mut body: Value,
+        pos: Option<&str>,
+        timeout: Duration,
+    ) -> Result<Answer> {
+        body["conn_id"] = json!(conn_id);
+        let milliseconds = timeout.as_millis().to_string();
+        let mut query = vec![("timeout", milliseconds.as_str())];
+        query.extend(pos.map(|pos| ("pos", pos)));
+        let mut url = reqwest::Url::parse(&format!("{}{SIMPLIFIED}", self.url))?;
+        url.query_pairs_mut().extend_pairs(query);
+        let answer = self
+            .http
+            .post(url)
+            .bearer_auth(&self.token)
+            .json(&body)
+            .timeout(timeout + PATIENCE)
+            .send()
+            .await?;
+        Answer::read(answer).await
+    }
+
+    /// A connection that is at its beginning.
+    pub fn connection(&self, conn_id: &str) -> Connection {
+        Connection { client: self.clone(), conn_id: conn_id.to_owned(), pos: None }
+    }
+}
+
+impl Answer {
+    async fn read(answer: reqwest::Response) -> Result<Self> {
+        let status = answer.status();
+        let bytes = answer.bytes().await?;
+        let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let parsed = if status.is_success() {
+            Some(validated(&bytes).with_context(|| format!("a client cannot read {value}"))?)
+        } else {
+            None
+        };
+        Ok(Self { status: status.as_u16(), value, parsed })
+    }
+
+    /// The error code, where there is one.
+    pub fn errcode(&self) -> &str {
+        self.value["errcode"].as_str().unwrap_or_default()
+    }
+
+    /// The position.
+    pub fn pos(&self) -> Result<&str> {
+        self.value["pos"].as_str().with_context(|| format!("no position in {}", self.value))
+    }
+
+    /// A room's entry.
+    pub fn room(&self, room: &str) -> Option<&Value> {
+        self.value["rooms"].get(room)
+    }
+
+    /// The events of a room's timeline, none where there is no entry.
+    pub fn timeline(&self, room: &str) -> &[Value] {
+        events(self.room(room).map(|entry| &entry["timeline"]))
+    }
+
+    /// The events of a room's required state, none where there is no entry.
+    pub fn required_state(&self, room: &str) -> &[Value] {
+        events(self.room(room).map(|entry| &entry["required_state"]))
+    }
+
+    /// The to-device messages.
+    pub fn to_device(&self) -> &[Value] {
+        events(Some(&self.value["extensions"]["to_device"]["events"]))
+    }
+
+    /// Whether `text` occurs anywhere in the answer.
+    pub fn mentions(&self, text: &str) -> bool {
+        self.value.to_string().contains(text)
+    }
+}
+
+fn events(value: Option<&Value>) -> &[Value] {
+    value.and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// Reads an answer as Element X does, and looks into the events too, which it would do later.
+fn validated(bytes: &[u8]) -> Result<v5::Response> {
+    let response = http::Response::builder().status(200).body(bytes)?;
+    let response = v5::Response::try_from_http_response(response)?;
+    for (room_id, room) in &response.rooms {
+        for event in &room.timeline {
+            let event_id = event.get_field::<String>("event_id")?;
+            ensure!(event_id.is_some(), "an event without an id in {room_id}: {}", event.json());
+            event.deserialize().with_context(|| format!("in {room_id}: {}", event.json()))?;
+        }
+        for event in &room.required_state {
+            event.deserialize().with_context(|| format!("in {room_id}: {}", event.json()))?;
+        }
+        for event in room.invite_state.iter().flatten() {
+            event.deserialize().with_context(|| format!("in {room_id}: {}", event.json()))?;
+        }
+    }
+    if let Some(to_device) = &response.extensions.to_device {
+        let digits = to_device.next_batch.bytes().all(|byte| byte.is_ascii_digit());
+        ensure!(digits, "to-device token {:?} is not a plain integer", to_device.next_batch);
+    }
+    Ok(response)
+}
+
+/// A connection that goes on from each answer, as a client's sync loop does.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    client: RawClient,
+    conn_id: String,
+    /// The position that the next request will bring.
+    pub pos: Option<String>,
+}
+
+impl Connection {
+    /// The next answer; fails on every status but 200.
+    pub async fn next(&mut self, body: &Value, timeout: Duration) -> Result<Answer> {
+        let pos = self.pos.clone();
+        let answer = self.client.sync(&self.conn_id, body.clone(), pos.as_deref(), timeout).await?;
+        ensure!(answer.status == 200, "{} {}", answer.status, answer.value);
+        self.pos = Some(answer.pos()?.to_owned());
+        Ok(answer)
+    }
+
+    /// Asks again and again until `found` finds something in an answer, and gives that with all the
+    /// answers on the way.
+    pub async fn until<T>(
+        &mut self,
+        awaited: &str,
+        body: &Value,
+        mut found: impl FnMut(&Answer) -> Option<T>,
+    ) -> Result<(T, Vec<Answer>)> {
+        let mut answers = Vec::new();
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while tokio::time::Instant::now() < deadline {
+            let answer = self.next(body, Duration::from_secs(2)).await?;
+            let result = found(&answer);
+            answers.push(answer);
+            if let Some(result) = result {
+                return Ok((result, answers));
+            }
+        }
+        let seen: Vec<String> = answers.iter().map(|answer| answer.value.to_string()).collect();
+        bail!("waited {} s for: {awaited}; got\n{}", PATIENCE.as_secs(), seen.join("\n"))
+    }
+}
