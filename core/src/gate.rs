@@ -169,7 +169,8 @@ impl<'a> Gate<'a> {
                 stretch.more_before = true;
                 return false;
             }
-            let (Some(sequence), Some(record)) = (key::sequence_of(key), EventRecord::decode(value))
+            let (Some(sequence), Some(record)) =
+                (key::sequence_of(key), EventRecord::decode(value))
             else {
                 return true;
             };
@@ -194,7 +195,8 @@ impl<'a> Gate<'a> {
 
     /// An entry of the current state, where it may be seen.
     pub fn state(&self, kind: &str, state_key: &str) -> Option<VisibleState> {
-        let archive = self.view.get(Table::State, &key::state(self.room.number, kind, state_key))?;
+        let archive =
+            self.view.get(Table::State, &key::state(self.room.number, kind, state_key))?;
         let entry = StateRecord::access(archive)?;
         let is_it = entry.kind == *kind && entry.state_key == *state_key;
         is_it.then(|| self.visible_state(entry)).flatten()
@@ -226,10 +228,8 @@ impl<'a> Gate<'a> {
 
     fn visible_state(&self, entry: &ArchivedStateRecord) -> Option<VisibleState> {
         let changed = Sequence(entry.changed.to_native());
-        let place = Place {
-            timeline: entry.place.timeline,
-            sequence: entry.place.sequence.to_native(),
-        };
+        let place =
+            Place { timeline: entry.place.timeline, sequence: entry.place.sequence.to_native() };
         if !self.is_joined() {
             let own = self.of_user.own_event == Some(place);
             if !self.has_left() || (changed.0 > self.visible.1 && !own) {

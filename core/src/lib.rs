@@ -17,6 +17,7 @@ pub mod record;
 pub mod redaction;
 pub mod request;
 pub mod response;
+pub mod shard;
 pub mod upstream;
 pub mod user;
 pub mod view;

@@ -97,7 +97,12 @@ impl UserRoom {
     }
 
     /// The stripped state of an invite or knock, as the store has it.
-    pub(crate) fn stripped(&self, view: &dyn View, user: UserNumber, room: RoomNumber) -> Vec<String> {
+    pub(crate) fn stripped(
+        &self,
+        view: &dyn View,
+        user: UserNumber,
+        room: RoomNumber,
+    ) -> Vec<String> {
         if !matches!(self.membership, Membership::Invite | Membership::Knock) {
             return Vec::new();
         }
@@ -135,7 +140,8 @@ impl User {
         let to = key::after_prefix(&from);
         let mut records = Vec::new();
         view.scan(Table::UserRooms, &from, &to, Direction::Forward, &mut |key, archive| {
-            if let (Some(room), Some(record)) = (key::room_of(key), UserRoomRecord::decode(archive)) {
+            if let (Some(room), Some(record)) = (key::room_of(key), UserRoomRecord::decode(archive))
+            {
                 records.push((room, record));
             }
             true
@@ -207,7 +213,8 @@ impl User {
             _ => (of_user.since_ms, of_user.since),
         };
         let rank = (Reverse(recency_ms), Reverse(sequence), room);
-        let ignored = of_user.inviter.as_ref().is_some_and(|inviter| self.ignored.contains(inviter));
+        let ignored =
+            of_user.inviter.as_ref().is_some_and(|inviter| self.ignored.contains(inviter));
         let (in_order, in_left) = match of_user.membership {
             Membership::Join | Membership::Knock => (true, false),
             Membership::Invite => (!ignored, false),
@@ -219,7 +226,11 @@ impl User {
             self.unrank(previous);
         }
         let set = |set: &mut BTreeSet<Rank>, is_in| {
-            if is_in { set.insert(rank) } else { set.remove(&rank) };
+            if is_in {
+                set.insert(rank)
+            } else {
+                set.remove(&rank)
+            };
         };
         set(&mut self.order, in_order);
         set(&mut self.left, in_left);

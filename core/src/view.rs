@@ -134,14 +134,14 @@ pub type Pending = OrdMap<(Table, Box<[u8]>), Option<Arc<[u8]>>>;
 
 /// A view of pending writes on top of another view.
 #[derive(Clone, Copy, Debug)]
-pub struct Layered<'a, V> {
+pub struct Layered<'a, V: ?Sized> {
     /// Read first.
     pub pending: &'a Pending,
     /// Read where `pending` says nothing.
     pub below: &'a V,
 }
 
-impl<V: View> View for Layered<'_, V> {
+impl<V: View + ?Sized> View for Layered<'_, V> {
     fn get(&self, table: Table, key: &[u8]) -> Option<&[u8]> {
         if self.pending.is_empty() {
             return self.below.get(table, key);
@@ -174,7 +174,7 @@ impl<V: View> View for Layered<'_, V> {
 
 /// Visits `above` and the view below in one order; an entry above hides its
 /// equal below.
-fn merge<V: View>(
+fn merge<V: View + ?Sized>(
     above: &[(&[u8], Option<&[u8]>)],
     below: &V,
     (table, from, to, direction): (Table, &[u8], &[u8], Direction),

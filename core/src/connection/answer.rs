@@ -217,9 +217,8 @@ impl RoomTurn<'_> {
     /// What was sent of this very stay.
     pub(super) fn of_this_stay(&self) -> Option<&SentRoom> {
         let of_user = self.gate.of_user();
-        let same = |sent: &&SentRoom| {
-            sent.membership == of_user.membership && sent.since == of_user.since
-        };
+        let same =
+            |sent: &&SentRoom| sent.membership == of_user.membership && sent.since == of_user.since;
         self.before.map(|sent| &**sent).filter(same)
     }
 

@@ -52,9 +52,10 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         });
     }
     // A client that was in the room gets what it lacks; another gets it all.
-    let before = turn.before.map(|sent| &**sent).filter(|sent| {
-        sent.membership == Membership::Join && turn.gate.has_left()
-    });
+    let before = turn
+        .before
+        .map(|sent| &**sent)
+        .filter(|sent| sent.membership == Membership::Join && turn.gate.has_left());
     let timeline = if turn.gate.has_left() {
         member::timeline(turn, before, false)
     } else {

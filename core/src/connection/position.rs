@@ -165,7 +165,9 @@ mod tests {
     fn what_was_not_issued_is_unknown_whatever_its_form() {
         let mut connection = Connection::new(7, 0);
         connection.remember(10, state(1), &PositionLimits::default());
-        for position in ["", "7", "7_", "7_11", "8_10", "7_10_1", "07_10", "25/s989_10", "7_+10x", "é"] {
+        for position in
+            ["", "7", "7_", "7_11", "8_10", "7_10_1", "07_10", "25/s989_10", "7_+10x", "é"]
+        {
             assert_eq!(connection.resolve(position), Resolved::Unknown, "{position}");
         }
     }

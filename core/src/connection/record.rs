@@ -234,12 +234,22 @@ mod tests {
         };
         let mut state = State { cursor: Sequence(9), configs: vec![config], ..State::default() };
         state.rooms.insert(RoomNumber(3), Arc::new(room));
-        state.scopes.insert(RoomNumber(3), SentScope { receipts: Some(Sequence(9)), ..SentScope::default() });
+        state.scopes.insert(
+            RoomNumber(3),
+            SentScope { receipts: Some(Sequence(9)), ..SentScope::default() },
+        );
         state.account_data = Some(Sequence(8));
         for acknowledged in [None, Some((10, state.clone()))] {
-            let connection =
-                Connection { number: 5, acknowledged, provisional: vec![(11, state.clone())], used_ms: 77 };
-            assert_eq!(ConnectionRecord::decode(&ConnectionRecord::encode(&connection)), Some(connection));
+            let connection = Connection {
+                number: 5,
+                acknowledged,
+                provisional: vec![(11, state.clone())],
+                used_ms: 77,
+            };
+            assert_eq!(
+                ConnectionRecord::decode(&ConnectionRecord::encode(&connection)),
+                Some(connection)
+            );
         }
         assert_eq!(ConnectionRecord::decode(b"not an archive"), None);
     }

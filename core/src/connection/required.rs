@@ -9,12 +9,7 @@ use super::{
     state::SentRoom,
 };
 pub(super) use crate::request::MEMBER;
-use crate::{
-    gate::VisibleState,
-    id::Sequence,
-    request::RequiredState,
-    response::Objects,
-};
+use crate::{gate::VisibleState, id::Sequence, request::RequiredState, response::Objects};
 
 /// Members remembered of a room as told for the timeline's sake; beyond it some
 /// are told again.
@@ -49,8 +44,7 @@ pub(super) fn state(
     };
     let unchanged = before.is_some_and(|sent| {
         turn.gate.state_changed() <= sent.cursor
-            && (Arc::ptr_eq(&sent.config, turn.config)
-                || sent.config.required_state.covers(wanted))
+            && (Arc::ptr_eq(&sent.config, turn.config) || sent.config.required_state.covers(wanted))
     });
     if !unchanged {
         each_wanted(turn, wanted, &is_new, &mut |entry| required.events.push(&entry.json));
@@ -81,7 +75,9 @@ pub(super) fn each_wanted(
     }
     for (kind, keys) in &wanted.types {
         match keys {
-            None => turn.gate.each_state(Some(kind), &mut |kind, key, at| is_new(kind, key, at), visit),
+            None => {
+                turn.gate.each_state(Some(kind), &mut |kind, key, at| is_new(kind, key, at), visit)
+            }
             Some(keys) => {
                 for state_key in keys {
                     let entry = turn.gate.state(kind, state_key);

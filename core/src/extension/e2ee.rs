@@ -28,15 +28,21 @@ fn changed_since(asked: Asked<'_>, since: Sequence) -> (Vec<String>, Vec<String>
     let from = key::of_device(asked.device);
     let to = key::after_prefix(&from);
     let (mut changed, mut left) = (Vec::new(), Vec::new());
-    asked.source.view.scan(Table::DeviceLists, &from, &to, Direction::Forward, &mut |key, archive| {
-        let user_id = key.get(from.len()..).and_then(|bytes| std::str::from_utf8(bytes).ok());
-        if let (Some(user_id), Some(record)) = (user_id, DeviceListRecord::access(archive))
-            && record.changed.to_native() > since.0
-        {
-            let users = if record.left { &mut left } else { &mut changed };
-            users.push(user_id.to_owned());
-        }
-        true
-    });
+    asked.source.view.scan(
+        Table::DeviceLists,
+        &from,
+        &to,
+        Direction::Forward,
+        &mut |key, archive| {
+            let user_id = key.get(from.len()..).and_then(|bytes| std::str::from_utf8(bytes).ok());
+            if let (Some(user_id), Some(record)) = (user_id, DeviceListRecord::access(archive))
+                && record.changed.to_native() > since.0
+            {
+                let users = if record.left { &mut left } else { &mut changed };
+                users.push(user_id.to_owned());
+            }
+            true
+        },
+    );
     (changed, left)
 }

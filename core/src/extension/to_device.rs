@@ -74,13 +74,20 @@ pub(super) fn answer(asked: Asked<'_>, wanted: &request::ToDevice) -> ToDevice {
     let from = key::to_device(asked.device, last.saturating_add(1));
     let to = key::to_device(asked.device, device.to_device_last.saturating_add(1));
     if device.adopted && from < to {
-        asked.source.view.scan(Table::ToDevice, &from, &to, Direction::Forward, &mut |key, json| {
-            if let (Some(number), Ok(json)) = (key::sequence_of(key), std::str::from_utf8(json)) {
-                events.push(json);
-                last = number;
-            }
-            events.len() < limit
-        });
+        asked.source.view.scan(
+            Table::ToDevice,
+            &from,
+            &to,
+            Direction::Forward,
+            &mut |key, json| {
+                if let (Some(number), Ok(json)) = (key::sequence_of(key), std::str::from_utf8(json))
+                {
+                    events.push(json);
+                    last = number;
+                }
+                events.len() < limit
+            },
+        );
     }
     ToDevice { next_batch: (device.to_device_offset + last).to_string(), events }
 }

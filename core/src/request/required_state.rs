@@ -41,7 +41,8 @@ impl RequiredState {
             ("*", _) => drop(self.state_keys.insert(state_key.to_owned())),
             (_, "*") => drop(self.types.insert(kind.to_owned(), None)),
             _ => {
-                let keys = self.types.entry(kind.to_owned()).or_insert_with(|| Some(BTreeSet::new()));
+                let keys =
+                    self.types.entry(kind.to_owned()).or_insert_with(|| Some(BTreeSet::new()));
                 if let Some(keys) = keys {
                     keys.insert(state_key.to_owned());
                 }
@@ -54,9 +55,10 @@ impl RequiredState {
     pub fn matches(&self, kind: &str, state_key: &str) -> bool {
         let all = self.all && !(self.lazy_members && kind == MEMBER);
         all || self.state_keys.contains(state_key)
-            || self.types.get(kind).is_some_and(|keys| {
-                keys.as_ref().is_none_or(|keys| keys.contains(state_key))
-            })
+            || self
+                .types
+                .get(kind)
+                .is_some_and(|keys| keys.as_ref().is_none_or(|keys| keys.contains(state_key)))
     }
 
     /// Whether every member is wanted at once.
@@ -127,7 +129,13 @@ mod tests {
 
     #[test]
     fn patterns_match_what_they_say() {
-        let wanted = set(&[("m.room.name", ""), (MEMBER, "$ME"), (MEMBER, "$LAZY"), ("m.space.child", "*"), ("*", "k")]);
+        let wanted = set(&[
+            ("m.room.name", ""),
+            (MEMBER, "$ME"),
+            (MEMBER, "$LAZY"),
+            ("m.space.child", "*"),
+            ("*", "k"),
+        ]);
         assert!(wanted.lazy_members && !wanted.wants_all_members());
         for (kind, key, expected) in [
             ("m.room.name", "", true),

@@ -69,9 +69,9 @@ impl Reader<'_> {
 
     fn timeout(&self, timeout: Option<&String>) -> Result<u64> {
         let Some(timeout) = timeout else { return Ok(0) };
-        let timeout = timeout
-            .parse::<u64>()
-            .map_err(|_| RequestError::invalid("timeout", "is not a whole number of milliseconds"))?;
+        let timeout = timeout.parse::<u64>().map_err(|_| {
+            RequestError::invalid("timeout", "is not a whole number of milliseconds")
+        })?;
         Ok(timeout.min(self.limits.timeout_ms_cap))
     }
 
@@ -87,7 +87,8 @@ impl Reader<'_> {
     fn list(&self, key: &str, list: &Value) -> Result<ListRequest> {
         let place = format!("lists.{key}");
         if key.len() > self.limits.list_key_bytes_max {
-            let problem = format!("has a key of more than {} bytes", self.limits.list_key_bytes_max);
+            let problem =
+                format!("has a key of more than {} bytes", self.limits.list_key_bytes_max);
             return Err(RequestError::bad("lists", problem));
         }
         let list = object(list, &place)?;
@@ -232,7 +233,9 @@ fn scoped(all: &Object, name: &str) -> Result<Option<Scope>> {
         Ok(match extension.get(key) {
             None => None,
             Some(Value::Null) => Some(BTreeSet::new()),
-            Some(_) => optional_strings(extension, key, &place)?.filter(|names| !names.contains("*")),
+            Some(_) => {
+                optional_strings(extension, key, &place)?.filter(|names| !names.contains("*"))
+            }
         })
     };
     Ok(Some(Scope { lists: axis("lists")?, rooms: axis("rooms")? }))
@@ -354,7 +357,11 @@ mod tests {
             ("", list(r#""timeline_limit":1001,"required_state":[]"#), "M_BAD_JSON"),
             ("", list(r#""timeline_limit":1,"required_state":[["a"]]"#), "M_BAD_JSON"),
             ("", list(r#""timeline_limit":1,"required_state":[],"ranges":[[-1,2]]"#), "M_BAD_JSON"),
-            ("", list(r#""timeline_limit":1,"required_state":[],"filters":{"is_dm":1}"#), "M_BAD_JSON"),
+            (
+                "",
+                list(r#""timeline_limit":1,"required_state":[],"filters":{"is_dm":1}"#),
+                "M_BAD_JSON",
+            ),
             ("", r#"{"extensions":{"e2ee":[]}}"#.to_owned(), "M_BAD_JSON"),
         ] {
             let error = parsed(query, &body).unwrap_err();

@@ -1,0 +1,75 @@
+//! A newer world comes in: whom it concerns learns of it.
+
+use std::sync::Arc;
+
+use super::{Effects, Refusal, Shard, device::Device, layered};
+use crate::{
+    ledger::{Delta, DeviceChange, UserChange},
+    view::View,
+    world::World,
+};
+
+impl Shard {
+    pub(super) fn on_delta(&mut self, delta: &Delta, below: &dyn View, out: &mut Effects) {
+        // Two publications may overtake each other; the newer has what the
+        // older had, and the change is taken in either way.
+        if delta.world.version > self.world.version {
+            self.world = Arc::clone(&delta.world);
+        }
+        let world = Arc::clone(&self.world);
+        for change in &delta.change.users {
+            self.on_user_change(change, &world, below);
+        }
+        for room in &delta.change.rooms {
+            let Some(users) = self.room_users.get(room) else { continue };
+            for user in users {
+                if let Some(on_shard) = self.users.get_mut(user) {
+                    on_shard.user.room_changed(*room, &world);
+                    self.dirty.insert(*user);
+                }
+            }
+        }
+        for change in &delta.change.devices {
+            self.on_device_change(*change, &world, below, out);
+        }
+    }
+
+    fn on_user_change(&mut self, change: &UserChange, world: &World, below: &dyn View) {
+        let Some(on_shard) = self.users.get_mut(&change.user) else { return };
+        on_shard.user.apply(change, world, &layered(world, below));
+        self.dirty.insert(change.user);
+        for room in &change.rooms {
+            if on_shard.user.rooms.contains_key(room) {
+                self.room_users.entry(*room).or_default().insert(change.user);
+            }
+        }
+        let gone: Vec<_> = {
+            let rooms = &on_shard.user.rooms;
+            change.rooms.iter().filter(|room| !rooms.contains_key(room)).copied().collect()
+        };
+        gone.into_iter().for_each(|room| self.forget_room_user(room, change.user));
+    }
+
+    fn on_device_change(
+        &mut self,
+        change: DeviceChange,
+        world: &World,
+        below: &dyn View,
+        out: &mut Effects,
+    ) {
+        if change.purged {
+            self.park(change.user, change.device, out);
+            self.answer_where(change.user, change.device, &Refusal::logged_out(), out, |_| true);
+            if let Some(on_shard) = self.users.get_mut(&change.user) {
+                on_shard.devices.remove(&change.device);
+            }
+            return;
+        }
+        let Some(device) = self.device_mut(change.user, change.device) else { return };
+        if let Some(record) = Device::read(change.device, &layered(world, below)) {
+            device.record = record;
+        }
+        device.changed = world.sequence;
+        self.dirty.insert(change.user);
+    }
+}

@@ -1,0 +1,105 @@
+//! A device on the shard: what is known of it, its tokens, its connections.
+
+use std::collections::BTreeMap;
+
+use super::{event::Token, poller::Poller, request::Held};
+use crate::{
+    connection::{Connection, ConnectionRecord},
+    id::{DeviceNumber, Sequence},
+    record::{DeviceRecord, key},
+    view::{Table, View},
+};
+
+/// One device.
+#[derive(Debug)]
+pub(super) struct Device {
+    pub(super) record: DeviceRecord,
+    pub(super) poller: Poller,
+    /// The newest last.
+    pub(super) tokens: Vec<KnownToken>,
+    pub(super) slots: BTreeMap<String, Slot>,
+    /// When its client was last there, unix milliseconds.
+    pub(super) used_ms: u64,
+    /// When something of its own last changed.
+    pub(super) changed: Sequence,
+}
+
+/// A token of the device.
+#[derive(Debug)]
+pub(super) struct KnownToken {
+    pub(super) token: Token,
+    /// When the homeserver last accepted it; 0 for never.
+    pub(super) confirmed_ms: u64,
+    pub(super) validating: bool,
+}
+
+/// A connection of the device, by name.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    /// `None` while it carries no rooms.
+    pub(super) connection: Option<Connection>,
+    pub(super) held: Option<Held>,
+    /// Whether the store does not have its newest state.
+    pub(super) unsaved: bool,
+    pub(super) used_ms: u64,
+}
+
+impl Device {
+    pub(super) fn load(number: DeviceNumber, view: &dyn View, now_ms: u64) -> Self {
+        Self {
+            record: Self::read(number, view).unwrap_or_default(),
+            poller: Poller::default(),
+            tokens: Vec::new(),
+            slots: BTreeMap::new(),
+            used_ms: now_ms,
+            changed: Sequence::default(),
+        }
+    }
+
+    /// The record as the tables have it.
+    pub(super) fn read(number: DeviceNumber, view: &dyn View) -> Option<DeviceRecord> {
+        view.get(Table::Devices, &key::device(number)).and_then(DeviceRecord::decode)
+    }
+
+    /// The connection's slot, brought in from the store where it is not here.
+    pub(super) fn slot(
+        &mut self,
+        number: DeviceNumber,
+        conn_id: &str,
+        view: &dyn View,
+        age_ms_max: u64,
+        now_ms: u64,
+    ) -> &mut Slot {
+        self.slots.entry(conn_id.to_owned()).or_insert_with(|| {
+            let archive = view.get(Table::Connections, &key::connection(number, conn_id));
+            let stored = archive.and_then(ConnectionRecord::decode);
+            let fresh =
+                |connection: &Connection| now_ms.saturating_sub(connection.used_ms) <= age_ms_max;
+            Slot { connection: stored.filter(fresh), used_ms: now_ms, ..Slot::default() }
+        })
+    }
+
+    /// Notes that a request came with `token`.
+    pub(super) fn note_token(&mut self, token: &Token, confirmed_ms: u64, tokens_max: usize) {
+        let known = self.tokens.iter().position(|known| known.token.key == token.key);
+        let mut known = match known {
+            Some(at) => self.tokens.remove(at),
+            None => KnownToken { token: token.clone(), confirmed_ms: 0, validating: false },
+        };
+        known.confirmed_ms = known.confirmed_ms.max(confirmed_ms);
+        self.tokens.push(known);
+        if self.tokens.len() > tokens_max.max(1) {
+            self.tokens.remove(0);
+        }
+    }
+
+    pub(super) fn token_mut(&mut self, key: &[u8; 32]) -> Option<&mut KnownToken> {
+        self.tokens.iter_mut().find(|known| known.token.key == *key)
+    }
+
+    /// The newest token that the homeserver has accepted.
+    pub(super) fn newest_token(&self) -> Option<&Token> {
+        let accepted = self.tokens.iter().rev().find(|known| known.confirmed_ms > 0);
+        accepted.map(|known| &known.token)
+    }
+}

@@ -1,0 +1,67 @@
+//! What front mode saw go through, and what tokens turn out to be.
+
+use super::{
+    Effects, Shard,
+    event::{Effect, Hint, Token, Validation},
+    request::Hold,
+};
+use crate::{
+    id::{DeviceNumber, UserNumber},
+    ledger::Command,
+    view::View,
+};
+
+impl Shard {
+    pub(super) fn on_hint(
+        &mut self,
+        user: UserNumber,
+        hint: Hint,
+        _below: &dyn View,
+        out: &mut Effects,
+    ) {
+        match hint {
+            Hint::ClassicSync(device) => self.park(user, device, out),
+            Hint::Purge(devices) => {
+                for device in devices {
+                    self.park(user, device, out);
+                    out.push(Effect::Ledger(Command::Purge(device)));
+                }
+            }
+            Hint::KeyCounts(device, counts) => {
+                out.push(Effect::Ledger(Command::KeyCounts { device, counts }));
+            }
+            Hint::Forget(room) => out.push(Effect::Ledger(Command::Forget { user, room })),
+        }
+    }
+
+    pub(super) fn on_validated(
+        &mut self,
+        user: UserNumber,
+        device: DeviceNumber,
+        token: &Token,
+        validation: Validation,
+        below: &dyn View,
+        out: &mut Effects,
+    ) {
+        let now_ms = self.now_ms;
+        let Some(it) = self.device_mut(user, device) else { return };
+        let Some(known) = it.token_mut(&token.key) else { return };
+        known.validating = false;
+        match validation {
+            Validation::Valid => {
+                known.confirmed_ms = now_ms;
+                self.ensure_polling(user, device, out);
+                self.answer_held(user, below, out);
+            }
+            Validation::Refused(refusal) => {
+                it.tokens.retain(|known| known.token.key != token.key);
+                self.answer_where(user, device, &refusal, out, |held| held.token.key == token.key);
+            }
+            Validation::Unknown(refusal) => {
+                self.answer_where(user, device, &refusal, out, |held| {
+                    held.hold == Hold::Validation && held.token.key == token.key
+                });
+            }
+        }
+    }
+}

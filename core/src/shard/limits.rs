@@ -1,0 +1,86 @@
+//! What a shard may hold, and for how long it waits.
+
+use crate::connection::PositionLimits;
+
+/// Limits of one shard. Times are milliseconds.
+#[derive(Clone, Debug)]
+pub struct ShardLimits {
+    /// Limits of each connection.
+    pub positions: PositionLimits,
+    /// Connections of one device; beyond it the one that was idle longest goes.
+    pub connections_max: usize,
+    /// Requests held at once; beyond it further ones are refused.
+    pub held_max: usize,
+    /// Users in memory; beyond it further ones are refused.
+    pub users_max: usize,
+    /// Tokens remembered of one device.
+    pub tokens_max: usize,
+    /// Initial syncs in flight.
+    pub initial_syncs_max: usize,
+    /// How long a request waits for a user's first sync.
+    pub patience_ms: u64,
+    /// How long a request waits for a member list that it asks for.
+    pub members_patience_ms: u64,
+    /// How long a request waits for its token to be validated.
+    pub validation_patience_ms: u64,
+    /// How long the homeserver's word about a token holds.
+    pub token_ttl_ms: u64,
+    /// How long a device is polled after its client was last seen.
+    pub park_after_ms: u64,
+    /// How long a poll may wait at the homeserver.
+    pub poll_timeout_ms: u64,
+    /// The first wait after a failed poll; it doubles with each further one.
+    pub backoff_min_ms: u64,
+    /// The longest wait after a failed poll.
+    pub backoff_max_ms: u64,
+    /// How long a refusal of the homeserver's is passed on without asking it
+    /// again.
+    pub refusal_ttl_ms: u64,
+    /// How long another device of the user may be silent and still count as the
+    /// one that keeps the rooms current.
+    pub covered_ms: u64,
+    /// How long after a failed fetch it is not tried again.
+    pub refetch_after_ms: u64,
+    /// Fetches remembered at once; beyond it further ones wait.
+    pub fetches_max: usize,
+    /// How often changed connections are written to the store.
+    pub save_every_ms: u64,
+    /// Connections written at once.
+    pub save_max: usize,
+    /// How often memory is looked over.
+    pub sweep_every_ms: u64,
+    /// How long a user whom nobody polls for stays in memory.
+    pub unload_after_ms: u64,
+    /// How long an unused connection is kept.
+    pub connection_age_ms: u64,
+}
+
+impl Default for ShardLimits {
+    fn default() -> Self {
+        Self {
+            positions: PositionLimits::default(),
+            connections_max: 16,
+            held_max: 50_000,
+            users_max: 100_000,
+            tokens_max: 8,
+            initial_syncs_max: 4,
+            patience_ms: 60_000,
+            members_patience_ms: 2_000,
+            validation_patience_ms: 30_000,
+            token_ttl_ms: 60_000,
+            park_after_ms: 600_000,
+            poll_timeout_ms: 30_000,
+            backoff_min_ms: 500,
+            backoff_max_ms: 60_000,
+            refusal_ttl_ms: 5_000,
+            covered_ms: 60_000,
+            refetch_after_ms: 60_000,
+            fetches_max: 10_000,
+            save_every_ms: 10_000,
+            save_max: 256,
+            sweep_every_ms: 60_000,
+            unload_after_ms: 3_600_000,
+            connection_age_ms: 7 * 24 * 3_600_000,
+        }
+    }
+}

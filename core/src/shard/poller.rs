@@ -1,0 +1,292 @@
+//! When to poll the homeserver for a device, and when not.
+//!
+//! One poll in flight for each device, at most; what it brings reaches the
+//! ledger before the next is ordered, which is the whole of the backpressure.
+
+use std::collections::VecDeque;
+
+use super::{
+    Effects, Shard,
+    event::{Effect, PollOrder, PollOutcome},
+    refusal::Refusal,
+    request::Hold,
+};
+use crate::{
+    id::{DeviceNumber, UserNumber},
+    ledger::Command,
+    view::View,
+};
+
+/// Where a device's poller is.
+#[derive(Debug, Default)]
+pub(super) struct Poller {
+    pub(super) phase: Phase,
+    /// Failures in a row.
+    failures: u32,
+    /// When a poll last brought something durable, unix milliseconds.
+    pub(super) succeeded_ms: u64,
+    /// What the homeserver last refused, and until when that is passed on.
+    pub(super) refusal: Option<(Refusal, u64)>,
+    /// Whether the poll in flight is an initial one.
+    initial: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Not polling: parked, or never started.
+    #[default]
+    Idle,
+    /// Waiting for its turn among initial syncs.
+    Queued,
+    /// A poll is in flight.
+    InFlight,
+    /// Waiting until then after a failure.
+    Waiting(u64),
+}
+
+/// Initial syncs, which cost a homeserver most: only so many at once.
+#[derive(Debug, Default)]
+pub(super) struct InitialSyncs {
+    in_flight: usize,
+    queue: VecDeque<(UserNumber, DeviceNumber)>,
+}
+
+impl Shard {
+    /// Starts polling for a device that is not polled.
+    pub(super) fn ensure_polling(
+        &mut self,
+        user: UserNumber,
+        device: DeviceNumber,
+        out: &mut Effects,
+    ) {
+        if !self.stopping
+            && self.device(user, device).is_some_and(|it| it.poller.phase == Phase::Idle)
+        {
+            self.poll(user, device, 0, out);
+        }
+    }
+
+    /// Orders a poll, or queues it where it is an initial one and there are
+    /// enough of those.
+    fn poll(&mut self, user: UserNumber, device: DeviceNumber, timeout_ms: u64, out: &mut Effects) {
+        let covered = self.is_covered(user, device);
+        let limit = self.limits.initial_syncs_max;
+        let rooms_known = self.users.get(&user).is_some_and(|it| it.user.rooms_known);
+        let Some(on_shard) = self.users.get_mut(&user) else { return };
+        let Some(it) = on_shard.devices.get_mut(&device) else { return };
+        let Some(token) = it.newest_token().cloned() else {
+            it.poller.phase = Phase::Idle;
+            return;
+        };
+        let since = it.record.since.clone();
+        it.poller.initial = since.is_none();
+        if since.is_none() {
+            if self.initial.in_flight >= limit {
+                if it.poller.phase != Phase::Queued {
+                    it.poller.phase = Phase::Queued;
+                    self.initial.queue.push_back((user, device));
+                }
+                return;
+            }
+            self.initial.in_flight += 1;
+        }
+        it.poller.phase = Phase::InFlight;
+        let with_rooms = since.is_some() || !(rooms_known && covered);
+        // An initial sync has news in any case; nor may the one that catches
+        // up wait, since a client does.
+        let timeout_ms = if since.is_none() { 0 } else { timeout_ms };
+        out.push(Effect::Poll(PollOrder { user, device, token, since, with_rooms, timeout_ms }));
+    }
+
+    /// Whether another device of the user keeps the user's rooms current.
+    fn is_covered(&self, user: UserNumber, device: DeviceNumber) -> bool {
+        let Some(on_shard) = self.users.get(&user) else { return false };
+        let others = on_shard.devices.iter().filter(|(number, _)| **number != device);
+        let recent = self.now_ms.saturating_sub(self.limits.covered_ms);
+        others.into_iter().any(|(_, other)| {
+            other.poller.phase == Phase::InFlight
+                && !other.poller.initial
+                && other.poller.succeeded_ms >= recent
+        })
+    }
+
+    /// Takes in how a poll ended, and orders the next.
+    pub(super) fn on_poll_finished(
+        &mut self,
+        user: UserNumber,
+        device: DeviceNumber,
+        outcome: PollOutcome,
+        below: &dyn View,
+        out: &mut Effects,
+    ) {
+        let Some(it) = self.device_mut(user, device) else { return };
+        if it.poller.phase != Phase::InFlight {
+            return;
+        }
+        it.poller.phase = Phase::Idle;
+        if std::mem::take(&mut it.poller.initial) {
+            self.initial.in_flight = self.initial.in_flight.saturating_sub(1);
+            self.poll_queued(out);
+        }
+        match outcome {
+            PollOutcome::Advanced { since } => self.on_advanced(user, device, since, out),
+            PollOutcome::Unauthorized(refusal) => {
+                self.on_unauthorized(user, device, refusal, below, out)
+            }
+            PollOutcome::Refused(refusal) => self.on_refused(user, device, &refusal, below, out),
+            PollOutcome::Limited { wait_ms } => self.wait(user, device, wait_ms),
+            PollOutcome::SinceRejected => {
+                if let Some(it) = self.device_mut(user, device) {
+                    it.record.since = None;
+                }
+                out.push(Effect::Ledger(Command::SinceRejected(device)));
+                self.back_off(user, device);
+            }
+            PollOutcome::Failed(refusal) => {
+                self.refuse_first_sync(user, device, &refusal, below, out);
+                self.back_off(user, device);
+            }
+            PollOutcome::Cancelled => {}
+        }
+    }
+
+    fn poll_queued(&mut self, out: &mut Effects) {
+        while self.initial.in_flight < self.limits.initial_syncs_max {
+            let Some((user, device)) = self.initial.queue.pop_front() else { break };
+            if let Some(it) = self.device_mut(user, device)
+                && it.poller.phase == Phase::Queued
+            {
+                it.poller.phase = Phase::Idle;
+                self.poll(user, device, 0, out);
+            }
+        }
+    }
+
+    fn on_advanced(
+        &mut self,
+        user: UserNumber,
+        device: DeviceNumber,
+        since: Option<String>,
+        out: &mut Effects,
+    ) {
+        let now_ms = self.now_ms;
+        let parked_before = now_ms.saturating_sub(self.limits.park_after_ms);
+        let timeout_ms = self.limits.poll_timeout_ms;
+        let Some(it) = self.device_mut(user, device) else { return };
+        it.poller.succeeded_ms = now_ms;
+        it.poller.refusal = None;
+        let advanced = since.is_some();
+        if let Some(since) = since {
+            it.poller.failures = 0;
+            it.record.since = Some(since);
+        }
+        // What upstream accepts is confirmed with it.
+        if let Some(known) = it.tokens.iter_mut().rev().find(|known| known.confirmed_ms > 0) {
+            known.confirmed_ms = now_ms;
+        }
+        let is_held = it.slots.values().any(|slot| slot.held.is_some());
+        if !advanced {
+            self.back_off(user, device);
+        } else if (is_held || it.used_ms >= parked_before) && !self.stopping {
+            self.poll(user, device, timeout_ms, out);
+        }
+    }
+
+    fn on_unauthorized(
+        &mut self,
+        user: UserNumber,
+        device: DeviceNumber,
+        refusal: Refusal,
+        below: &dyn View,
+        out: &mut Effects,
+    ) {
+        let Some(it) = self.device_mut(user, device) else { return };
+        let Some(token) = it.newest_token().cloned() else { return };
+        it.tokens.retain(|known| known.token.key != token.key);
+        let another = it.newest_token().is_some();
+        self.answer_where(user, device, &refusal, out, |held| held.token.key == token.key);
+        if another {
+            self.poll(user, device, 0, out);
+        } else {
+            self.answer_where(user, device, &refusal, out, |held| held.hold == Hold::FirstSync);
+        }
+        let _ = below;
+    }
+
+    fn on_refused(
+        &mut self,
+        user: UserNumber,
+        device: DeviceNumber,
+        refusal: &Refusal,
+        _below: &dyn View,
+        out: &mut Effects,
+    ) {
+        let until = self.now_ms + self.limits.refusal_ttl_ms;
+        if let Some(it) = self.device_mut(user, device) {
+            it.poller.refusal = Some((refusal.clone(), until));
+        }
+        self.answer_where(user, device, refusal, out, |_| true);
+    }
+
+    /// Whoever waits for a first sync that failed is told why; the next
+    /// request finds the poller trying again.
+    fn refuse_first_sync(
+        &mut self,
+        user: UserNumber,
+        device: DeviceNumber,
+        refusal: &Refusal,
+        _below: &dyn View,
+        out: &mut Effects,
+    ) {
+        self.answer_where(user, device, refusal, out, |held| held.hold == Hold::FirstSync);
+    }
+
+    fn back_off(&mut self, user: UserNumber, device: DeviceNumber) {
+        self.jitter = self.jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let random = self.jitter >> 33;
+        let (min, max) = (self.limits.backoff_min_ms, self.limits.backoff_max_ms);
+        let Some(it) = self.device_mut(user, device) else { return };
+        let wait_ms = min.saturating_mul(1 << it.poller.failures.min(16)).min(max);
+        it.poller.failures = it.poller.failures.saturating_add(1);
+        // Between half and all of it, so that devices that failed together do
+        // not come back together.
+        self.wait(user, device, wait_ms / 2 + random % (wait_ms / 2 + 1));
+    }
+
+    fn wait(&mut self, user: UserNumber, device: DeviceNumber, wait_ms: u64) {
+        let until = self.now_ms.saturating_add(wait_ms.min(self.limits.backoff_max_ms * 10));
+        if let Some(it) = self.device_mut(user, device) {
+            it.poller.phase = Phase::Waiting(until);
+            self.wakes.insert((until, user, device));
+        }
+    }
+
+    /// The wait after a failure is over.
+    pub(super) fn on_wake(&mut self, user: UserNumber, device: DeviceNumber, out: &mut Effects) {
+        let now_ms = self.now_ms;
+        let due = |it: &super::device::Device| matches!(it.poller.phase, Phase::Waiting(until) if until <= now_ms);
+        if self.device(user, device).is_some_and(due) {
+            let parked_before = now_ms.saturating_sub(self.limits.park_after_ms);
+            let Some(it) = self.device_mut(user, device) else { return };
+            it.poller.phase = Phase::Idle;
+            if it.used_ms >= parked_before && !self.stopping {
+                self.poll(user, device, 0, out);
+            }
+        }
+    }
+
+    /// The device polls for itself, or is gone.
+    pub(super) fn park(&mut self, user: UserNumber, device: DeviceNumber, out: &mut Effects) {
+        let Some(it) = self.device_mut(user, device) else { return };
+        let in_flight = it.poller.phase == Phase::InFlight;
+        let initial = std::mem::take(&mut it.poller.initial);
+        it.poller.phase = Phase::Idle;
+        if in_flight {
+            out.push(Effect::CancelPoll(device));
+            if initial {
+                self.initial.in_flight = self.initial.in_flight.saturating_sub(1);
+                self.poll_queued(out);
+            }
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! A client's request, from its arrival to its answer.
+//!
+//! A request is answered at once or held; what it is held for is its
+//! [`Hold`]. A held request owns nothing but its ticket: when it is abandoned,
+//! nothing has happened (INV-7).
+
+use std::sync::Arc;
+
+use super::{
+    Effects, Shard,
+    device::Device,
+    event::{Answered, ClientRequest, Effect, FetchOrder, Ticket, Token},
+    layered,
+    refusal::Refusal,
+};
+use crate::{
+    connection::{Answer, Asked, Connection, Resolved, State, Want, answer},
+    extension::Tokens,
+    id::{DeviceNumber, UserNumber},
+    ledger::Command,
+    list::Source,
+    request::Request,
+    view::View,
+};
+
+/// Where a request is held.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) user: UserNumber,
+    pub(super) device: DeviceNumber,
+    pub(super) conn_id: String,
+}
+
+/// A request that waits.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) ticket: Ticket,
+    pub(super) token: Token,
+    pub(super) request: Request,
+    /// What the client holds; `None` where it starts anew.
+    pub(super) base: Option<State>,
+    pub(super) hold: Hold,
+    /// When it came, unix milliseconds.
+    pub(super) since_ms: u64,
+    pub(super) deadline_ms: u64,
+}
+
+/// What a request waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// The homeserver's word about the token.
+    Validation,
+    /// The user's first sync.
+    FirstSync,
+    /// The device's to-device tokens to be settled durably.
+    Tokens,
+    /// A member list.
+    Members,
+    /// Something worth telling.
+    News,
+}
+
+impl Shard {
+    pub(super) fn on_request(&mut self, asked: ClientRequest, below: &dyn View, out: &mut Effects) {
+        let ClientRequest { ticket, user, user_id, device, token, confirmed, request } = asked;
+        if self.held.len() >= self.limits.held_max || !self.load_user(user, &user_id, below) {
+            return refuse(ticket, Refusal::too_many("requests are being held"), out);
+        }
+        let confirmed_ms = if confirmed { self.now_ms } else { 0 };
+        self.note_device(user, device, &token, confirmed_ms, below);
+        self.make_room_for_connection(user, device, &request.conn_id, out);
+        // The newer request ends the one that waits.
+        let place = Place { user, device, conn_id: request.conn_id.clone() };
+        if let Some(older) = self.slot_held(&place) {
+            self.on_deadline(older, below, out);
+        }
+        let base = match self.base(&place, &request, below) {
+            Ok(base) => base,
+            Err(refusal) => return refuse(ticket, refusal, out),
+        };
+        let held = Held {
+            ticket,
+            token,
+            request,
+            base,
+            hold: Hold::News,
+            since_ms: self.now_ms,
+            deadline_ms: 0,
+        };
+        self.proceed(&place, held, below, out);
+        self.ensure_polling(user, device, out);
+    }
+
+    fn note_device(
+        &mut self,
+        user: UserNumber,
+        device: DeviceNumber,
+        token: &Token,
+        confirmed_ms: u64,
+        below: &dyn View,
+    ) {
+        let (now_ms, tokens_max) = (self.now_ms, self.limits.tokens_max);
+        let view = layered(&self.world, below);
+        let Some(on_shard) = self.users.get_mut(&user) else { return };
+        on_shard.used_ms = now_ms;
+        let devices = &mut on_shard.devices;
+        let it = devices.entry(device).or_insert_with(|| Device::load(device, &view, now_ms));
+        it.used_ms = now_ms;
+        it.note_token(token, confirmed_ms, tokens_max);
+    }
+
+    fn slot_held(&self, place: &Place) -> Option<Ticket> {
+        let slot = self.device(place.user, place.device)?.slots.get(&place.conn_id)?;
+        slot.held.as_ref().map(|held| held.ticket)
+    }
+
+    /// What the client holds according to its position.
+    fn base(
+        &mut self,
+        place: &Place,
+        request: &Request,
+        below: &dyn View,
+    ) -> Result<Option<State>, Refusal> {
+        let (now_ms, age_ms) = (self.now_ms, self.limits.connection_age_ms);
+        let owner = self.owner(place);
+        let number = self.positions.issue();
+        let positions = self.positions;
+        let newest = self.world.sequence;
+        let view = layered(&self.world, below);
+        let on_shard = self.users.get_mut(&place.user);
+        let device = on_shard.and_then(|on_shard| on_shard.devices.get_mut(&place.device));
+        let Some(device) = device else { return Err(Refusal::logged_out()) };
+        let slot = device.slot(place.device, &place.conn_id, &view, age_ms, now_ms);
+        slot.used_ms = now_ms;
+        let Some(position) = &request.position else {
+            let roomless = request.lists.is_empty() && request.subscriptions.is_empty();
+            slot.unsaved |= slot.connection.is_some() || !roomless;
+            slot.connection = (!roomless).then(|| Connection::new(number, now_ms));
+            return Ok(None);
+        };
+        if let Some(state) = positions.read_roomless(&owner, position) {
+            // A position from ahead of the store is another store's.
+            let known = state.cursor <= newest;
+            return if known { Ok(Some(state)) } else { Err(Refusal::unknown_position()) };
+        }
+        let connection = slot.connection.as_mut().ok_or_else(Refusal::unknown_position)?;
+        connection.used_ms = now_ms;
+        match connection.resolve(position) {
+            Resolved::State(state) => Ok(Some(state)),
+            Resolved::Unknown => Err(Refusal::unknown_position()),
+        }
+    }
+
+    /// Who a position without rooms is issued to.
+    fn owner(&self, place: &Place) -> String {
+        let user = self.users.get(&place.user).map(|on_shard| &*on_shard.user.id);
+        format!("{}\0{}\0{}", user.unwrap_or_default(), place.device.0, place.conn_id)
+    }
+
+    /// Takes a request as far as it goes: to its answer, or to what it waits
+    /// for next.
+    fn proceed(&mut self, place: &Place, held: Held, below: &dyn View, out: &mut Effects) {
+        if !self.is_valid(place, &held.token, out) {
+            let patience = self.limits.validation_patience_ms;
+            return self.hold(place, held, Hold::Validation, patience);
+        }
+        if let Some(refusal) = self.standing_refusal(place) {
+            return refuse(held.ticket, refusal, out);
+        }
+        if !self.users.get(&place.user).is_some_and(|on_shard| on_shard.user.rooms_known) {
+            let patience = self.limits.patience_ms;
+            return self.hold(place, held, Hold::FirstSync, patience);
+        }
+        if !self.settle_tokens(place, &held.request, out) {
+            let patience = self.limits.patience_ms;
+            return self.hold(place, held, Hold::Tokens, patience);
+        }
+        let Some(answer) = self.compute(place, &held, below) else {
+            return refuse(held.ticket, Refusal::logged_out(), out);
+        };
+        self.fetch(place, &held.token, &answer.wants, out);
+        let lacks_members = answer.wants.iter().any(|want| matches!(want, Want::Members(_)));
+        let waited_ms = self.now_ms.saturating_sub(held.since_ms);
+        if lacks_members && waited_ms < self.limits.members_patience_ms && !self.stopping {
+            let patience = self.limits.members_patience_ms;
+            return self.hold(place, held, Hold::Members, patience);
+        }
+        let at_once = held.base.is_none() || held.request.timeout_ms == 0 || self.stopping;
+        if at_once || answer.response.is_news() {
+            self.respond(place, &held, answer, out);
+        } else {
+            let timeout_ms = held.request.timeout_ms;
+            self.hold(place, held, Hold::News, timeout_ms);
+        }
+    }
+
+    /// Whether the homeserver's word about the token is fresh; else it is asked.
+    fn is_valid(&mut self, place: &Place, token: &Token, out: &mut Effects) -> bool {
+        let fresh_from = self.now_ms.saturating_sub(self.limits.token_ttl_ms);
+        let Some(device) = self.device_mut(place.user, place.device) else { return true };
+        let Some(known) = device.token_mut(&token.key) else { return false };
+        let valid = known.confirmed_ms > 0 && known.confirmed_ms >= fresh_from;
+        if !valid && !std::mem::replace(&mut known.validating, true) {
+            let token = token.clone();
+            out.push(Effect::Validate { user: place.user, device: place.device, token });
+        }
+        valid
+    }
+
+    /// What the homeserver refused a moment ago.
+    fn standing_refusal(&self, place: &Place) -> Option<Refusal> {
+        let (refusal, until) = self.device(place.user, place.device)?.poller.refusal.as_ref()?;
+        (*until > self.now_ms).then(|| refusal.clone())
+    }
+
+    /// Takes in what `since` acknowledges; false while the tokens are not yet
+    /// durable that the answer would use.
+    fn settle_tokens(&mut self, place: &Place, request: &Request, out: &mut Effects) -> bool {
+        let Some(wanted) = &request.extensions.to_device else { return true };
+        let Some(device) = self.device_mut(place.user, place.device) else { return true };
+        let tokens = Tokens::after(&device.record, wanted.since.as_deref());
+        let record = &mut device.record;
+        let moved = !record.adopted || tokens.offset != record.to_device_offset;
+        if moved || tokens.acknowledged > record.to_device_acknowledged {
+            let Tokens { acknowledged, offset } = tokens;
+            record.to_device_acknowledged = acknowledged;
+            let device = place.device;
+            out.push(Effect::Ledger(Command::ToDevice { device, acknowledged, offset }));
+        }
+        !moved
+    }
+
+    fn compute(&self, place: &Place, held: &Held, below: &dyn View) -> Option<Answer> {
+        let view = layered(&self.world, below);
+        let on_shard = self.users.get(&place.user)?;
+        let device = on_shard.devices.get(&place.device)?;
+        Some(answer(Asked {
+            source: Source { world: &self.world, user: &on_shard.user, view: &view },
+            device: place.device,
+            of_device: &device.record,
+            request: &held.request,
+            base: held.base.as_ref(),
+        }))
+    }
+
+    /// Has what an answer lacks fetched, each thing once.
+    fn fetch(&mut self, place: &Place, token: &Token, wants: &[Want], out: &mut Effects) {
+        for want in wants {
+            let busy = self.fetching.get(want).is_some_and(|until| *until > self.now_ms);
+            if busy || self.fetching.len() >= self.limits.fetches_max {
+                continue;
+            }
+            let room = match want {
+                Want::Members(room) | Want::Member(room, _) | Want::PrevBatch(room, ..) => *room,
+            };
+            let Some(room) = self.world.room(room) else { continue };
+            self.fetching.insert(want.clone(), self.now_ms + self.limits.refetch_after_ms);
+            out.push(Effect::Fetch(FetchOrder {
+                want: want.clone(),
+                room_id: Arc::clone(&room.id),
+                token: token.clone(),
+                user: place.user,
+            }));
+        }
+    }
+
+    fn hold(&mut self, place: &Place, mut held: Held, hold: Hold, patience_ms: u64) {
+        held.hold = hold;
+        held.deadline_ms = held.since_ms.saturating_add(patience_ms);
+        let Some(device) = self.device_mut(place.user, place.device) else { return };
+        let (ticket, deadline_ms) = (held.ticket, held.deadline_ms);
+        device.slots.entry(place.conn_id.clone()).or_default().held = Some(held);
+        self.held.insert(ticket, place.clone());
+        self.deadlines.insert((deadline_ms, ticket));
+    }
+
+    /// Lets go of a held request, without an answer.
+    pub(super) fn release(&mut self, ticket: Ticket) -> Option<(Place, Held)> {
+        let place = self.held.remove(&ticket)?;
+        let device = self.device_mut(place.user, place.device)?;
+        let slot = device.slots.get_mut(&place.conn_id)?;
+        let held = slot.held.take_if(|held| held.ticket == ticket)?;
+        self.deadlines.remove(&(held.deadline_ms, ticket));
+        Some((place, held))
+    }
+
+    /// A held request has waited long enough, or is ended by a newer one.
+    pub(super) fn on_deadline(&mut self, ticket: Ticket, below: &dyn View, out: &mut Effects) {
+        let Some((place, held)) = self.release(ticket) else { return };
+        match held.hold {
+            Hold::Validation => refuse(ticket, Refusal::unvalidated(), out),
+            Hold::FirstSync | Hold::Tokens => refuse(ticket, Refusal::first_sync_pending(), out),
+            Hold::Members | Hold::News => match self.compute(&place, &held, below) {
+                Some(answer) => self.respond(&place, &held, answer, out),
+                None => refuse(ticket, Refusal::logged_out(), out),
+            },
+        }
+    }
+
+    /// Answers those of a user's held requests that can be answered now.
+    pub(super) fn answer_held(&mut self, user: UserNumber, below: &dyn View, out: &mut Effects) {
+        let Some(on_shard) = self.users.get(&user) else { return };
+        let slots = on_shard.devices.values().flat_map(|device| device.slots.values());
+        let held = slots.filter_map(|slot| slot.held.as_ref());
+        let tickets: Vec<Ticket> = held.map(|held| held.ticket).collect();
+        for ticket in tickets {
+            if let Some((place, held)) = self.release(ticket) {
+                self.proceed(&place, held, below, out);
+            }
+        }
+    }
+
+    /// Refuses those of a device's held requests that `which` picks.
+    pub(super) fn answer_where(
+        &mut self,
+        user: UserNumber,
+        device: DeviceNumber,
+        refusal: &Refusal,
+        out: &mut Effects,
+        which: impl Fn(&Held) -> bool,
+    ) {
+        let Some(it) = self.device(user, device) else { return };
+        let held = it.slots.values().filter_map(|slot| slot.held.as_ref());
+        let tickets: Vec<Ticket> = held.filter(|it| which(it)).map(|held| held.ticket).collect();
+        for ticket in tickets {
+            self.release(ticket);
+            refuse(ticket, refusal.clone(), out);
+        }
+    }
+
+    fn respond(&mut self, place: &Place, held: &Held, answer: Answer, out: &mut Effects) {
+        let Answer { mut response, next, .. } = answer;
+        let number = self.positions.issue();
+        let owner = self.owner(place);
+        let (positions, now_ms) = (self.positions, self.now_ms);
+        let limits = self.limits.positions.clone();
+        let Some(device) = self.device_mut(place.user, place.device) else {
+            return refuse(held.ticket, Refusal::logged_out(), out);
+        };
+        let slot = device.slots.entry(place.conn_id.clone()).or_default();
+        let lists = !held.request.lists.is_empty() || !held.request.subscriptions.is_empty();
+        response.position = if next.is_roomless() && !lists {
+            positions.roomless(&owner, &next)
+        } else {
+            slot.unsaved = true;
+            let connection = slot.connection.get_or_insert_with(|| Connection::new(number, now_ms));
+            connection.remember(number, next, &limits)
+        };
+        let answer = Answered::Response(held.request.dialect, Box::new(response));
+        out.push(Effect::Respond { ticket: held.ticket, answer });
+    }
+}
+
+fn refuse(ticket: Ticket, refusal: Refusal, out: &mut Effects) {
+    out.push(Effect::Respond { ticket, answer: Answered::Refused(refusal) });
+}

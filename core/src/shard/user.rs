@@ -1,0 +1,73 @@
+//! A user on the shard: their state and their devices.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Shard, device::Device, layered};
+use crate::{
+    id::{DeviceNumber, RoomNumber, UserNumber},
+    user::User,
+    view::View,
+};
+
+/// One user.
+#[derive(Debug)]
+pub(super) struct OnShard {
+    pub(super) user: User,
+    pub(super) devices: BTreeMap<DeviceNumber, Device>,
+    /// When anything was last asked for them, unix milliseconds.
+    pub(super) used_ms: u64,
+}
+
+impl Shard {
+    /// The user, brought into memory where they are not; false where memory is
+    /// full.
+    pub(super) fn load_user(
+        &mut self,
+        number: UserNumber,
+        id: &Arc<str>,
+        below: &dyn View,
+    ) -> bool {
+        if self.users.contains_key(&number) {
+            return true;
+        }
+        if self.users.len() >= self.limits.users_max {
+            return false;
+        }
+        let view = layered(&self.world, below);
+        let user = User::load(number, Arc::clone(id), &self.world, &view);
+        for room in user.rooms.keys() {
+            self.room_users.entry(*room).or_default().insert(number);
+        }
+        let on_shard = OnShard { user, devices: BTreeMap::new(), used_ms: self.now_ms };
+        self.users.insert(number, on_shard);
+        true
+    }
+
+    pub(super) fn unload_user(&mut self, number: UserNumber) {
+        let Some(on_shard) = self.users.remove(&number) else { return };
+        for room in on_shard.user.rooms.keys() {
+            self.forget_room_user(*room, number);
+        }
+    }
+
+    pub(super) fn forget_room_user(&mut self, room: RoomNumber, user: UserNumber) {
+        if let Some(users) = self.room_users.get_mut(&room) {
+            users.remove(&user);
+            if users.is_empty() {
+                self.room_users.remove(&room);
+            }
+        }
+    }
+
+    pub(super) fn device(&self, user: UserNumber, device: DeviceNumber) -> Option<&Device> {
+        self.users.get(&user)?.devices.get(&device)
+    }
+
+    pub(super) fn device_mut(
+        &mut self,
+        user: UserNumber,
+        device: DeviceNumber,
+    ) -> Option<&mut Device> {
+        self.users.get_mut(&user)?.devices.get_mut(&device)
+    }
+}
