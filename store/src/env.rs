@@ -204,7 +204,21 @@ pub(crate) struct Inner {
     /// null pointer from here on.
     pub(crate) unmapped: AtomicBool,
     pub(crate) writer_taken: AtomicBool,
-    _lock: File,
+    _lock: FolderLock,
+}
+
+/// The right to open the folder.
+#[derive(Debug)]
+struct FolderLock(File);
+
+impl Drop for FolderLock {
+    /// Closing is not enough: a process that is being started elsewhere in this
+    /// one has a copy of every descriptor until it runs its own program.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "data folder stays locked until the process ends");
+        }
+    }
 }
 
 impl Store {
@@ -288,11 +302,11 @@ impl Inner {
 }
 
 /// Takes the folder for this process, and writes down who has it.
-fn lock_folder(path: &Path) -> Result<File, OpenError> {
+fn lock_folder(path: &Path) -> Result<FolderLock, OpenError> {
     let explain = |source| explain_io(path, source);
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let mut lock = options.open(path.join(LOCK_FILE)).map_err(explain)?;
+    let lock = options.open(path.join(LOCK_FILE)).map_err(explain)?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -305,8 +319,9 @@ fn lock_folder(path: &Path) -> Result<File, OpenError> {
         }
         Err(TryLockError::Error(source)) => return Err(explain(source)),
     }
-    lock.set_len(0).map_err(explain)?;
-    writeln!(lock, "{}", std::process::id()).map_err(explain)?;
+    let mut lock = FolderLock(lock);
+    lock.0.set_len(0).map_err(explain)?;
+    writeln!(lock.0, "{}", std::process::id()).map_err(explain)?;
     Ok(lock)
 }
 
@@ -418,6 +433,16 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o700);
         assert_eq!(mode(&path.join("data.mdb")), 0o600);
+    }
+
+    #[test]
+    #[expect(clippy::used_underscore_binding, reason = "held for its drop everywhere else")]
+    fn closed_folder_opens_again_while_a_copy_of_its_lock_lives() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), &Options::default()).unwrap();
+        let _copy = store.0._lock.0.try_clone().unwrap();
+        drop(store);
+        Store::open(folder.path(), &Options::default()).unwrap();
     }
 
     #[test]

@@ -89,9 +89,9 @@ fn address_space_ends_while_growing() {
     }
     elsewhere.truncate(elsewhere.len() - 4);
     let large = vec![1; 4 << 20];
-    let commits =
+    let mut commits =
         (0..=u8::MAX).map(|number| writer.commit(&[put(Table::Events, &[number], &large)]));
-    let error = commits.filter_map(Result::err).next().unwrap();
+    let error = commits.find_map(Result::err).unwrap();
     assert!(matches!(error, CommitError::Unmapped), "{error:?}");
     let again = writer.commit(&[put(Table::Rooms, b"during", b"value")]);
     assert!(matches!(again, Err(CommitError::Unmapped)), "{again:?}");
