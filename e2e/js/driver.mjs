@@ -47,7 +47,7 @@ function widen() {
         if (data && data.joinedCount > bound) {
             const next = bound + NEXT_WINDOW;
             bounds.set(key, next);
-            sliding.setListRanges(key, [[0, next]]).catch((error) => console.error(error));
+            sliding.setListRanges(key, [[0, next]]);
         }
     }
 }
@@ -96,7 +96,7 @@ const commands = {
             if (error) {
                 write({ event: "error", status: error.httpStatus ?? null, text: String(error) });
             } else if (state === SlidingSyncState.Complete) {
-                widen();
+                setTimeout(widen, 50);
             }
         });
         client.on("sync", (state) => write({ event: "sync", state }));

@@ -41,7 +41,7 @@ pub fn synapse_is_the_target() -> bool {
     std::env::var("LUGE_E2E_TARGET").is_ok_and(|target| target == "synapse")
 }
 
-/// The servers of a test. What they logged is shown when the test that holds this fails.
+/// The servers of a test, and what they logged when it fails.
 #[derive(Debug)]
 pub struct Stack {
     servers: Arc<Servers>,
@@ -137,17 +137,16 @@ impl Stack {
 }
 
 impl Drop for Stack {
+    /// Shows the logs. A test that failed by an error is not panicking, so this cannot know whether it
+    /// did; cargo test shows what was printed only where it did.
     #[expect(clippy::print_stderr, reason = "belongs to the failure that cargo test prints")]
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            return;
-        }
         eprintln!("--- synapse ---\n{}", self.servers.synapse.log_tail(SHOWN_LINES));
         if let Some(luge) = &self.servers.luge {
             match luge.try_lock() {
                 Ok(luge) => eprintln!("--- luge ---\n{}", luge.log_tail(SHOWN_LINES)),
                 Err(_) => {
-                    eprintln!("--- luge is held by a task; see its log with LUGE_E2E_KEEP=1 ---")
+                    eprintln!("--- luge is held by a task; LUGE_E2E_KEEP=1 keeps its log ---")
                 }
             }
         }
