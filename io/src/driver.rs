@@ -6,6 +6,8 @@ use std::{fmt, future::Future, io, str::FromStr};
 
 use monoio::{FusionRuntime, IoUringDriver, LegacyDriver, RuntimeBuilder, time::TimeDriver};
 
+use crate::time::RuntimeGuard;
+
 /// Entries of a shard's submission ring, and events taken from epoll at once.
 pub const RING_ENTRIES_DEFAULT: u32 = 1024;
 
@@ -127,7 +129,10 @@ impl Runtime {
     }
 
     pub(crate) fn block_on<F: Future>(&mut self, future: F) -> F::Output {
-        self.0.block_on(future)
+        self.0.block_on(async {
+            let _guard = RuntimeGuard;
+            future.await
+        })
     }
 }
 

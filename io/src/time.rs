@@ -248,7 +248,21 @@ fn expired(now: Instant) -> Vec<Waker> {
     })
 }
 
-/// A runtime that ends drops its pacer with it; the next one on this thread needs a new one.
+/// Forgets a runtime's sleeps with it. Their wakers would keep its tasks alive, the pacer among
+/// them, and the next runtime on this thread would wait for a pacer that nobody drives.
+pub(crate) struct RuntimeGuard;
+
+impl Drop for RuntimeGuard {
+    fn drop(&mut self) {
+        let forgotten = TIMERS.try_with(|timers| {
+            timers.pacer_due.set(None);
+            (timers.pacer.take(), timers.deadlines.take())
+        });
+        drop(forgotten);
+    }
+}
+
+/// The pacer's end, however it comes: the next sleep starts another.
 struct PacerGuard;
 
 impl Drop for PacerGuard {

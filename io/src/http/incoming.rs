@@ -24,6 +24,7 @@ pub struct Incoming {
     deadline: Option<Instant>,
     sleep: Option<Sleep>,
     lease: Option<Lease>,
+    is_upgrade: bool,
 }
 
 enum Source {
@@ -39,6 +40,7 @@ impl Incoming {
             deadline: None,
             sleep: None,
             lease: None,
+            is_upgrade: false,
         }
     }
 
@@ -60,6 +62,7 @@ impl Incoming {
     /// Keeps the connection's lease although there is no body: it is about to be taken over.
     pub(crate) fn for_upgrade(mut self, lease: Lease) -> Self {
         self.lease = Some(lease);
+        self.is_upgrade = true;
         self
     }
 
@@ -72,6 +75,7 @@ impl Incoming {
             deadline: None,
             sleep: None,
             lease: None,
+            is_upgrade: false,
         }
     }
 
@@ -120,8 +124,8 @@ impl Incoming {
     /// After a response `101 Switching Protocols`: the connection, for any other protocol.
     pub async fn upgraded(mut self) -> Result<Upgraded, BodyError> {
         match self.lease.take() {
-            Some(lease) => lease.upgraded().await,
-            None => Err(BodyError::broken("the response was no upgrade")),
+            Some(lease) if self.is_upgrade => lease.upgraded().await,
+            _ => Err(BodyError::broken("the response was no upgrade")),
         }
     }
 

@@ -6,7 +6,7 @@ use http::{Request, Response};
 use luge_io::{
     dns::Resolver,
     driver::Driver,
-    http::{Body, Client, ClientConfig, Handler, ServerConfig, bind, serve},
+    http::{Body, Client, ClientConfig, Handler, Incoming, ServerConfig, bind, serve},
     stop::Stop,
     task::{self, Task},
     tls::{ClientTls, Roots},
@@ -56,8 +56,13 @@ pub(crate) fn get(uri: &str) -> Request<Body> {
     Request::get(uri).body(Body::empty()).unwrap()
 }
 
+/// The handler that gives a request's body back, chunk by chunk.
+pub(crate) async fn echo(request: Request<Incoming>, _peer: SocketAddr) -> Response<Body> {
+    Response::new(Body::from(request.into_body()))
+}
+
 /// Reads a response of moderate size.
-pub(crate) async fn text(response: Response<luge_io::http::Incoming>) -> String {
+pub(crate) async fn text(response: Response<Incoming>) -> String {
     let body = response.into_body().read_limited(1 << 20).await.unwrap();
     String::from_utf8(body.to_vec()).unwrap()
 }
