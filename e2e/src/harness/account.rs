@@ -93,6 +93,12 @@ impl Account {
         Self { homeserver: url.to_owned(), ..self.clone() }
     }
 
+    /// The same user with another access token.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
     /// A sliding sync client of this device, at `url`.
     pub fn sliding(&self, url: &str) -> RawClient {
         RawClient::new(self.http.clone(), url, &self.token)
