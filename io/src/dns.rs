@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use crate::{gate::Gate, helpers::Helpers};
 
 /// How long an answer is believed.
-pub const CACHE_MAX: Duration = Duration::from_secs(60);
+pub const CACHE_MAX: Duration = Duration::from_mins(1);
 /// Names remembered on a shard; beyond, all are forgotten.
 pub const CACHE_NAMES_MAX: usize = 256;
 /// Addresses of one name that are tried.

@@ -186,7 +186,9 @@ mod tests {
                 })
                 .unwrap();
             assert_eq!(next, [EACH; SENDERS]);
-            senders.into_iter().for_each(|sender| sender.join().unwrap());
+            for sender in senders {
+                sender.join().unwrap();
+            }
         }
     }
 
@@ -213,8 +215,7 @@ mod tests {
             let (outbox, inbox) = inbox(16);
             let receiver = thread::spawn(move || {
                 let mut batch = Vec::new();
-                while inbox.wait_blocking(&mut batch, 4, Duration::from_secs(60)) == Waited::Filled
-                {
+                while inbox.wait_blocking(&mut batch, 4, Duration::from_mins(1)) == Waited::Filled {
                 }
                 batch
             });

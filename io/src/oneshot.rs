@@ -105,7 +105,7 @@ mod tests {
     fn value_from_a_shard_wakes_the_thread_that_waits_for_it() {
         for driver in Driver::available() {
             let (sender, mut receiver) = channel();
-            let thread = thread::spawn(move || receiver.wait_blocking(Duration::from_secs(60)));
+            let thread = thread::spawn(move || receiver.wait_blocking(Duration::from_mins(1)));
             driver.block_on(async { sender.send(7).unwrap() }).unwrap();
             assert_eq!(thread.join().unwrap(), Some(Ok(7)));
         }

@@ -49,8 +49,12 @@ impl Stop {
             if let Some(deadline) = registration.shared.deadline.get() {
                 return Poll::Ready(deadline);
             }
-            let before = self.0.wakers.borrow_mut().insert(key, context.waker().clone());
-            drop(before);
+            let known =
+                self.0.wakers.borrow().get(&key).is_some_and(|w| w.will_wake(context.waker()));
+            if !known {
+                let before = self.0.wakers.borrow_mut().insert(key, context.waker().clone());
+                drop(before);
+            }
             Poll::Pending
         })
         .await

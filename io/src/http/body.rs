@@ -228,13 +228,11 @@ impl Channel {
             writer.map(Waker::wake).unwrap_or_default();
             return Poll::Ready(Some(Ok(Frame::data(chunk))));
         }
-        match &mut channel.end {
-            Some(end) => Poll::Ready(std::mem::replace(end, Ok(())).err().map(Err)),
-            None => {
-                channel.reader = Some(context.waker().clone());
-                Poll::Pending
-            }
+        if let Some(end) = &mut channel.end {
+            return Poll::Ready(std::mem::replace(end, Ok(())).err().map(Err));
         }
+        channel.reader = Some(context.waker().clone());
+        Poll::Pending
     }
 
     fn end(channel: &RefCell<Self>, end: Result<(), BodyError>) {

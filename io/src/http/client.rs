@@ -69,7 +69,7 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { header: Duration::from_secs(60), body_chunk: Duration::from_secs(30) }
+        Self { header: Duration::from_mins(1), body_chunk: Duration::from_secs(30) }
     }
 }
 
@@ -153,6 +153,7 @@ impl fmt::Debug for Client {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "the large one is the rule, and is moved once")]
 /// What came of one attempt on one connection.
 enum Attempt {
     Answered(Response<Incoming>),

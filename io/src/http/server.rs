@@ -79,7 +79,7 @@ impl Default for ServerConfig {
             header_timeout: Duration::from_secs(75),
             header_bytes_max: 64 << 10,
             body_chunk_timeout: Duration::from_secs(20),
-            body_timeout: Duration::from_secs(15 * 60),
+            body_timeout: Duration::from_mins(15),
             write_stall_max: Duration::from_secs(30),
             tls: None,
             tls_handshake_timeout: Duration::from_secs(10),

@@ -166,29 +166,34 @@ fn request_on_a_connection_that_went_stale_is_sent_on_a_new_one() {
 #[test]
 fn connections_over_the_limit_are_refused_and_idle_ones_make_room() {
     on_each_driver(|| async {
-        let (first, second) = (
-            Running::start(ServerConfig::default(), echo),
-            Running::start(ServerConfig::default(), |request: Request<Incoming>, _| async move {
-                match request.uri().path() {
-                    "/silent" => pending().await,
-                    _ => Response::new(Body::from("here")),
-                }
-            }),
-        );
-        let client = client(ClientConfig { connections_max: 1, ..ClientConfig::default() });
-        client.send(get(&first.uri("/"))).await.unwrap();
-        assert_eq!(text(client.send(get(&second.uri("/"))).await.unwrap()).await, "here");
-        let (busy, uri) = (client.clone(), second.uri("/silent"));
-        let busy = luge_io::task::spawn(async move {
-            let timeouts = Timeouts { header: Duration::from_millis(500), ..Timeouts::default() };
-            busy.send_with(get(&uri), timeouts).await.unwrap_err()
+        let (enter, entered) = luge_io::oneshot::channel();
+        let enter = RefCell::new(Some(enter));
+        let idle = Running::start(ServerConfig::default(), echo);
+        let busy = Running::start(ServerConfig::default(), move |request: Request<Incoming>, _| {
+            let silent = request.uri().path() == "/silent";
+            let enter = if silent { enter.take() } else { None };
+            async move {
+                let Some(enter) = enter else { return Response::new(Body::from("here")) };
+                enter.send(()).unwrap();
+                pending().await
+            }
         });
-        luge_io::time::sleep(Duration::from_millis(1)).await;
-        let error = client.send(get(&first.uri("/"))).await.unwrap_err();
+        let client = client(ClientConfig { connections_max: 1, ..ClientConfig::default() });
+        client.send(get(&idle.uri("/"))).await.unwrap();
+        assert_eq!(text(client.send(get(&busy.uri("/"))).await.unwrap()).await, "here");
+        let (leave, left) = luge_io::oneshot::channel::<()>();
+        let (other, uri) = (client.clone(), busy.uri("/silent"));
+        let silent = luge_io::task::spawn(async move {
+            let request = std::pin::pin!(other.send(get(&uri)));
+            drop(futures_util::future::select(request, left).await);
+        });
+        entered.await.unwrap();
+        let error = client.send(get(&idle.uri("/"))).await.unwrap_err();
         assert!(matches!(error, ClientError::Exhausted { max: 1 }), "{error}");
-        busy.await;
-        first.end().await;
-        second.end().await;
+        leave.send(()).unwrap();
+        silent.await;
+        idle.end().await;
+        busy.end().await;
     });
 }
 

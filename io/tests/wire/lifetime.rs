@@ -11,7 +11,7 @@ use futures_util::future::pending;
 use http::{Request, Response};
 use luge_io::{
     http::{Body, ClientConfig, ClientError, Incoming, ServerConfig},
-    oneshot, task, time,
+    oneshot, task,
 };
 
 use crate::setup::{PATIENCE, Running, client, echo, get, on_each_driver, text};

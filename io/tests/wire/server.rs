@@ -234,7 +234,9 @@ fn two_shards_answer_on_one_port() {
                 }
             })
             .unwrap();
-        stops.into_iter().for_each(|stop| stop.send(()).unwrap());
+        for stop in stops {
+            stop.send(()).unwrap();
+        }
         running.join();
     }
 }

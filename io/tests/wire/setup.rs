@@ -13,7 +13,7 @@ use luge_io::{
 };
 
 /// Long enough for a slow machine, and never waited for by a test that passes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Runs the test on each driver that works here.
 pub(crate) fn on_each_driver<F: Future<Output = ()>>(test: impl Fn() -> F) {
