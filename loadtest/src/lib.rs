@@ -8,6 +8,7 @@
 //!   without a transport ([`model::Homeserver::handle`]).
 //! - [`faults`] lets a user's next answers go wrong in a named way.
 //! - [`conversation`] keeps people talking.
+//! - [`server`] serves all of it over HTTP, on a thread of its own ([`server::Simulated`]).
 //!
 //! One seed gives one history; no file here but `server` reads a clock.
 
@@ -18,5 +19,6 @@ pub mod conversation;
 pub mod faults;
 pub mod model;
 pub mod random;
+pub mod server;
 pub mod sync;
 mod words;

@@ -322,6 +322,9 @@ impl Homeserver {
             }
         }
         self.touch(target, stream);
+        if membership != Membership::Join {
+            self.end_typing(room_id, target);
+        }
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Homeserver {
     pub(crate) rooms: BTreeMap<String, Room>,
     pub(crate) aliases: BTreeMap<String, String>,
     pub(crate) device_changes: Vec<(u64, String)>,
+    /// Rooms in which somebody types.
+    pub(crate) typing_rooms: BTreeSet<String>,
     pub(crate) woken: BTreeSet<String>,
     pub(crate) syncs_count: u64,
     /// How the server answers.
@@ -191,6 +193,7 @@ impl Homeserver {
             rooms: BTreeMap::new(),
             aliases: BTreeMap::new(),
             device_changes: Vec::new(),
+            typing_rooms: BTreeSet::new(),
             woken: BTreeSet::new(),
             syncs_count: 0,
             options: Options::default(),
@@ -216,6 +219,23 @@ impl Homeserver {
     /// The ids of all local users, in order.
     pub fn user_ids(&self) -> impl Iterator<Item = &str> {
         self.users.keys().map(String::as_str)
+    }
+
+    /// A session of each user whose token is still good, in the order of user ids.
+    pub fn sessions(&self) -> Vec<Session> {
+        let mut sessions: Vec<Session> = self
+            .tokens
+            .iter()
+            .filter(|(_, owner)| owner.refused.is_none())
+            .map(|(token, owner)| Session {
+                user_id: owner.user_id.clone(),
+                access_token: token.clone(),
+                device_id: owner.device_id.clone(),
+            })
+            .collect();
+        sessions.sort_by(|left, right| left.user_id.cmp(&right.user_id));
+        sessions.dedup_by(|left, right| left.user_id == right.user_id);
+        sessions
     }
 
     /// A room.

@@ -155,14 +155,13 @@ impl Homeserver {
         if !room.joined.contains(user_id) {
             return Err(Refusal::forbidden(format!("User {user_id} not in room {room_id}")));
         }
-        let changed = match until {
-            Some(until) => room.typing.insert(user_id.to_owned(), until).is_none(),
-            None => room.typing.remove(user_id).is_some(),
+        let Some(until) = until else {
+            self.end_typing(room_id, user_id);
+            return Ok(());
         };
-        if changed {
-            room.typing_stream = stream;
-            room.stream = stream;
-            self.stream = stream;
+        self.typing_rooms.insert(room_id.to_owned());
+        if room.typing.insert(user_id.to_owned(), until).is_none() {
+            (self.stream, room.stream, room.typing_stream) = (stream, stream, stream);
             self.touch_room(room_id, stream);
         }
         Ok(())
@@ -171,19 +170,28 @@ impl Homeserver {
     /// Ends the typing whose time has come. Cheap when nobody types; call it often.
     pub fn tick(&mut self, now: Milliseconds) {
         let mut stopped = Vec::new();
-        for (room_id, room) in self.rooms.iter().filter(|(_, room)| !room.typing.is_empty()) {
+        for room in self.typing_rooms.iter().filter_map(|room_id| self.rooms.get(room_id)) {
             for (user_id, _) in room.typing.iter().filter(|(_, until)| **until <= now) {
-                stopped.push((room_id.clone(), user_id.clone()));
+                stopped.push((room.room_id.clone(), user_id.clone()));
             }
         }
         for (room_id, user_id) in stopped {
-            // Who has left the room meanwhile is refused, and is gone from the room's list below all the same.
-            if self.set_typing(&room_id, &user_id, None).is_err()
-                && let Some(room) = self.rooms.get_mut(&room_id)
-            {
-                room.typing.remove(&user_id);
-            }
+            self.end_typing(&room_id, &user_id);
         }
+    }
+
+    /// Takes a user off the list of who types in a room.
+    pub(crate) fn end_typing(&mut self, room_id: &str, user_id: &str) {
+        let Some(room) = self.rooms.get_mut(room_id) else { return };
+        if room.typing.remove(user_id).is_none() {
+            return;
+        }
+        let stream = self.stream + 1;
+        (self.stream, room.stream, room.typing_stream) = (stream, stream, stream);
+        if room.typing.is_empty() {
+            self.typing_rooms.remove(room_id);
+        }
+        self.touch_room(room_id, stream);
     }
 
     /// Puts a message into a device's queue, or with `*` into those of all the user's devices.

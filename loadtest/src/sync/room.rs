@@ -128,19 +128,17 @@ impl View<'_> {
         sent_members: &mut Vec<(String, BTreeSet<String>)>,
     ) -> String {
         let user_id = self.owner.user_id.as_str();
-        let was_ever_in = room.stay_start(user_id).is_some();
+        let was_in = self.was_in(room);
         let mut timeline = self.timeline(room);
         let mut members = BTreeSet::new();
         let mut state = Vec::new();
-        if was_ever_in {
+        if was_in {
             state = self.state(room, &timeline, &mut members);
             sent_members.push((room.room_id.clone(), members));
         } else {
             // Who declined an invite, or was banned without ever coming, sees that and nothing else.
-            timeline.places.retain(|place| {
-                let event = &room.events[*place];
-                event.membership.is_some() && event.state_key.as_deref() == Some(user_id)
-            });
+            let own = state_place_at(room, "m.room.member", user_id, timeline.end);
+            timeline.places = own.into_iter().collect();
             timeline.limited = false;
         }
         let account_data = write_account_data(&user_room.account_data, self.since);
@@ -148,6 +146,22 @@ impl View<'_> {
         self.write_timeline_and_state(&mut out, room, &timeline, &state);
         let _ = write!(out, ",\"account_data\":{{\"events\":[{account_data}]}}}}");
         out
+    }
+
+    /// Whether a user who is not in the room now was in it at some time that the answer covers.
+    fn was_in(&self, room: &Room) -> bool {
+        let user_id = self.owner.user_id.as_str();
+        let own = room.history.get("m.room.member").and_then(|members| members.get(user_id));
+        let own: &[EventIndex] = own.map(Vec::as_slice).unwrap_or_default();
+        let joins = |place: &EventIndex| room.events[*place].membership == Some(Membership::Join);
+        match self.since {
+            None => own.iter().rev().nth(1).is_some_and(joins),
+            Some(since) => {
+                let begin = room.first_after(since);
+                room.membership_at(user_id, begin) == Some(Membership::Join)
+                    || own.iter().rev().take_while(|place| **place >= begin).any(joins)
+            }
+        }
     }
 
     fn timeline(&self, room: &Room) -> Timeline {
@@ -161,7 +175,14 @@ impl View<'_> {
         let end = room.end_for(user_id);
         let mut places = Vec::new();
         let mut limited = newly_joined;
-        for place in (begin..end).rev().filter(|place| room.visible(user_id, *place)) {
+        // Synapse shows what is the room's state now wherever it stands, since it is in no `state` block otherwise.
+        let is_shown = |place: &EventIndex| {
+            let event = &room.events[*place];
+            let state_key = event.state_key.as_deref();
+            let now = state_key.and_then(|key| room.state_at(&event.kind, key, end));
+            now.is_some_and(|now| now.stream == event.stream) || room.visible(user_id, *place)
+        };
+        for place in (begin..end).rev().filter(is_shown) {
             if places.len() == self.request.filter.timeline_limit {
                 limited = true;
                 break;
