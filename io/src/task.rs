@@ -26,6 +26,9 @@ impl<T> Future for Task<T> {
 
 /// Starts a task on this shard. A panic in it ends the shard, and with it the process; a task that
 /// serves a stranger's input guards itself, as the HTTP server's connections do.
+///
+/// A task that waits for something that can never happen, because nothing keeps its waker, is
+/// dropped: to hold something for ever, keep it elsewhere.
 pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
     Task(monoio::spawn(future))
 }

@@ -38,6 +38,27 @@ fn body_of_any_size_comes_back_as_it_was_sent() {
     });
 }
 
+/// More at once than connections are kept for: some are closed after use, and none is mixed up.
+#[test]
+fn three_hundred_requests_at_once_each_get_their_own_answer() {
+    on_each_driver(|| async {
+        let server = Running::start(ServerConfig::default(), echo);
+        let client = client(ClientConfig { idle_per_host_max: 8, ..ClientConfig::default() });
+        for _ in 0..3 {
+            let requests = (0..300_u32).map(|number| {
+                let (client, uri) = (client.clone(), server.uri("/"));
+                task::spawn(async move {
+                    let body = format!("request {number}").repeat(1 + number as usize);
+                    let request = Request::post(&uri).body(Body::from(body.clone())).unwrap();
+                    assert_eq!(text(client.send(request).await.unwrap()).await, body);
+                })
+            });
+            futures_util::future::join_all(requests.collect::<Vec<_>>()).await;
+        }
+        server.end().await;
+    });
+}
+
 async fn limited(request: Request<Incoming>, _peer: SocketAddr) -> Response<Body> {
     match request.into_body().read_limited(1000).await {
         Ok(bytes) => Response::new(Body::from(format!("{} bytes", bytes.len()))),
