@@ -15,5 +15,6 @@
 //! | `LUGE_E2E_KEEP=1` | keep the temporary folders, with logs and databases |
 
 #![recursion_limit = "256"]
+#![expect(clippy::large_futures, reason = "those of the SDK are, and a test makes few of them")]
 
 pub mod harness;

@@ -2,8 +2,9 @@
 //! not notice when Luge is restarted.
 
 #![recursion_limit = "256"]
+#![expect(clippy::large_futures, reason = "those of the SDK are, and a test makes few of them")]
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use luge_e2e::harness::eventually;
 use luge_e2e::harness::sdk::{ElementX, session_resets, watch_session_resets};
@@ -12,7 +13,9 @@ use matrix_sdk::RoomState;
 use matrix_sdk::ruma::api::client::receipt::create_receipt::v3::ReceiptType;
 use matrix_sdk::ruma::events::receipt::ReceiptThread;
 use matrix_sdk::ruma::events::room::message::RoomMessageEventContent;
-use matrix_sdk::ruma::{OwnedRoomId, UserId};
+use matrix_sdk::ruma::events::{AnySyncMessageLikeEvent, AnySyncTimelineEvent};
+use matrix_sdk::ruma::{OwnedEventId, OwnedRoomId, UserId};
+use matrix_sdk_ui::notification_client::{NotificationEvent, NotificationStatus};
 use serde_json::json;
 
 /// Goal: each of a large account's rooms is listed with its name; two users then talk encrypted; a
@@ -37,6 +40,7 @@ async fn two_users_list_rooms_and_talk_encrypted_across_a_restart() -> Result<()
     alice_app.look_at(&[&room]).await;
     bob_app.look_at(&[&room]).await;
     typing_and_receipts_are_seen(&alice_app, &bob_app, &room).await?;
+    pushed_message_is_fetched(&alice_app, &bob_app, &room).await?;
 
     if let Some(mut luge) = stack.luge().await {
         luge.stop().await?;
@@ -140,4 +144,30 @@ async fn typing_and_receipts_are_seen(
     let event_id = event.parse()?;
     bobs_room.send_single_receipt(ReceiptType::Read, ReceiptThread::Unthreaded, event_id).await?;
     alice.sees_receipt(room, &event, bob_id).await
+}
+
+/// A push tells only an event's id; what it says is fetched by a connection of its own.
+async fn pushed_message_is_fetched(
+    alice: &ElementX,
+    bob: &ElementX,
+    room: &OwnedRoomId,
+) -> Result<()> {
+    let event = send(alice, room, "pushed").await?;
+    let event: OwnedEventId = event.parse()?;
+    match bob.notification(room, &event).await? {
+        NotificationStatus::Event(item) => {
+            let NotificationEvent::Timeline(event) = &item.event else {
+                bail!("the notification is of an invite");
+            };
+            let AnySyncTimelineEvent::MessageLike(AnySyncMessageLikeEvent::RoomMessage(message)) =
+                event.as_ref()
+            else {
+                bail!("the notification was not decrypted: {event:?}");
+            };
+            let body = message.as_original().map(|message| message.content.body());
+            ensure!(body == Some("pushed"), "the notification says {body:?}");
+            Ok(())
+        }
+        other => bail!("the notification's event was not found: {other:?}"),
+    }
 }

@@ -100,41 +100,22 @@ async fn send(
     Ok(())
 }
 
-/// A client that does what the protocol asks of one, and notes what it is given.
+/// A client that does what the protocol asks of one.
 struct Receiver {
     bob: Account,
     client: RawClient,
     pos: Option<String>,
     /// What the next request acknowledges.
     since: Option<String>,
-    /// Every event ever seen, by room.
-    events: BTreeMap<String, BTreeSet<String>>,
-    /// The events that this connection has delivered, by room, in order.
-    delivered: BTreeMap<String, Vec<String>>,
-    /// Every to-device message ever seen.
-    messages: BTreeSet<u64>,
-    /// To-device messages that came with the answer that carried [`Receiver::since`].
-    unacknowledged: BTreeSet<u64>,
-    acknowledged: BTreeSet<u64>,
+    witness: Witness,
     resets: u32,
     interruptions: u32,
 }
 
 impl Receiver {
     fn new(bob: Account, client: RawClient) -> Self {
-        Self {
-            bob,
-            client,
-            pos: None,
-            since: None,
-            events: BTreeMap::new(),
-            delivered: BTreeMap::new(),
-            messages: BTreeSet::new(),
-            unacknowledged: BTreeSet::new(),
-            acknowledged: BTreeSet::new(),
-            resets: 0,
-            interruptions: 0,
-        }
+        let witness = Witness::default();
+        Self { bob, client, pos: None, since: None, witness, resets: 0, interruptions: 0 }
     }
 
     /// Syncs until everything that was sent is here, with [`PATIENCE`] for the rest once the sender
@@ -147,7 +128,8 @@ impl Receiver {
             if !stopped.load(Ordering::SeqCst) {
                 continue;
             }
-            let missing = self.missing(&sent.lock().unwrap_or_else(PoisonError::into_inner));
+            let missing =
+                self.witness.missing(&sent.lock().unwrap_or_else(PoisonError::into_inner));
             let Some(missing) = missing else {
                 break;
             };
@@ -160,28 +142,11 @@ impl Receiver {
         }
         eprintln!(
             "{} to-device messages; {} interruptions, {} connections started anew",
-            self.messages.len(),
+            self.witness.messages.len(),
             self.interruptions,
             self.resets
         );
         Ok(())
-    }
-
-    fn missing(&self, sent: &Sent) -> Option<String> {
-        let mut missing = Vec::new();
-        for (room, events) in &sent.events {
-            let seen = self.events.get(room);
-            missing.extend(
-                events
-                    .iter()
-                    .filter(|event| seen.is_none_or(|seen| !seen.contains(*event)))
-                    .cloned(),
-            );
-        }
-        missing.extend(
-            sent.messages.difference(&self.messages).map(|number| format!("to-device {number}")),
-        );
-        (!missing.is_empty()).then(|| missing.join(", "))
     }
 
     async fn step(&mut self) -> Result<()> {
@@ -196,11 +161,15 @@ impl Receiver {
             "extensions": { "to_device": to_device },
         });
         let timeout = Duration::from_secs(2);
-        let Ok(answer) = self.client.sync("main", body, self.pos.as_deref(), timeout).await else {
+        let answer = match self.client.sync("main", body, self.pos.as_deref(), timeout).await {
+            Ok(answer) => answer,
             // Killed under our feet: the same request again, as every client does.
-            self.interruptions += 1;
-            sleep(Duration::from_millis(50)).await;
-            return Ok(());
+            Err(error) if error.is::<reqwest::Error>() => {
+                self.interruptions += 1;
+                sleep(Duration::from_millis(50)).await;
+                return Ok(());
+            }
+            Err(unreadable) => return Err(unreadable),
         };
         match (answer.status, answer.errcode()) {
             (200, _) => self.take(&answer).await,
@@ -208,7 +177,7 @@ impl Receiver {
                 ensure!(self.pos.is_some(), "a request without a position got M_UNKNOWN_POS");
                 self.resets += 1;
                 self.pos = None;
-                self.delivered.clear();
+                self.witness.start_anew();
                 Ok(())
             }
             // Luge's own way of saying that it is not ready, or that the homeserver is not.
@@ -221,99 +190,163 @@ impl Receiver {
     }
 
     async fn take(&mut self, answer: &Answer) -> Result<()> {
-        self.take_messages(answer)?;
-        for room in answer.value["rooms"].as_object().into_iter().flat_map(serde_json::Map::keys) {
-            self.take_room(answer, room).await?;
+        if let Some(next) = self.witness.take_messages(&answer.value)? {
+            self.since = Some(next);
+        }
+        for (room, entry) in answer.value["rooms"].as_object().into_iter().flatten() {
+            if let Some(hole) = self.witness.take_room(room, entry)? {
+                self.page_back(room, hole).await?;
+            }
         }
         self.pos = Some(answer.pos()?.to_owned());
         Ok(())
     }
 
-    fn take_messages(&mut self, answer: &Answer) -> Result<()> {
-        // This answer is to a request that acknowledged all messages of the answers before it.
-        self.acknowledged.append(&mut self.unacknowledged);
-        let next = answer.value["extensions"]["to_device"]["next_batch"].as_str();
-        let mut last = None;
-        for message in answer.to_device() {
-            let number =
-                message["content"]["number"].as_u64().context("a message without number")?;
-            ensure!(
-                !self.acknowledged.contains(&number),
-                "message {number} after its acknowledgement"
-            );
-            ensure!(last < Some(number), "message {number} after {last:?} in one answer");
-            last = Some(number);
-            self.messages.insert(number);
-            self.unacknowledged.insert(number);
-        }
-        if let Some(next) = next {
-            self.since = Some(next.to_owned());
-        } else {
-            ensure!(last.is_none(), "messages without a token to acknowledge them by");
-        }
-        Ok(())
-    }
-
-    async fn take_room(&mut self, answer: &Answer, room: &str) -> Result<()> {
-        let entry = answer.room(room).context("no such room")?;
-        let (initial, limited) = (entry["initial"] == true, entry["limited"] == true);
-        let ids: Vec<String> = answer
-            .timeline(room)
-            .iter()
-            .filter_map(|event| event["event_id"].as_str().map(str::to_owned))
-            .collect();
-        let delivered = self.delivered.entry(room.to_owned()).or_default();
-        if initial {
-            delivered.clear();
-        } else {
-            let repeated: Vec<_> = ids.iter().filter(|id| delivered.contains(id)).collect();
-            ensure!(limited || repeated.is_empty(), "shown as new again: {repeated:?} in {entry}");
-        }
-        let fresh: Vec<String> = ids.iter().filter(|id| !delivered.contains(id)).cloned().collect();
-        delivered.extend(fresh);
-        in_order(answer.timeline(room))?;
-        let known = self.events.entry(room.to_owned()).or_default().clone();
-        if (initial || limited) && !ids.iter().any(|id| known.contains(id)) {
-            let prev_batch = entry["prev_batch"].as_str();
-            self.page_back(room, prev_batch, &known).await?;
-        }
-        self.events.entry(room.to_owned()).or_default().extend(ids);
-        Ok(())
-    }
-
     /// Fetches what a gap left out, as a client does when its user scrolls up.
-    async fn page_back(
-        &mut self,
-        room: &str,
-        from: Option<&str>,
-        known: &BTreeSet<String>,
-    ) -> Result<()> {
-        let mut from = from.map(str::to_owned);
+    async fn page_back(&mut self, room: &str, hole: Hole) -> Result<()> {
+        let mut from = hole.prev_batch;
         while let Some(token) = from {
             let token = escaped(&token);
             let path = format!("rooms/{}/messages?dir=b&limit=100&from={token}", escaped(room));
             let page = self.bob.call(Method::GET, &path, &Value::Null).await?;
-            let chunk = page["chunk"].as_array().context("no chunk")?;
-            let ids: Vec<String> = chunk
-                .iter()
-                .filter_map(|event| event["event_id"].as_str().map(str::to_owned))
-                .collect();
-            let met = ids.iter().any(|id| known.contains(id));
-            self.events.entry(room.to_owned()).or_default().extend(ids);
+            let ids = event_ids(&page["chunk"]);
+            let met = ids.iter().any(|id| hole.known.contains(id));
+            self.witness.events.entry(room.to_owned()).or_default().extend(ids);
             from = page["end"].as_str().filter(|_| !met).map(str::to_owned);
         }
         Ok(())
     }
 }
 
+/// A timeline that does not join on to what was known before.
+struct Hole {
+    prev_batch: Option<String>,
+    known: BTreeSet<String>,
+}
+
+/// Notes what a client is given, and says what is wrong with it.
+#[derive(Default)]
+struct Witness {
+    /// Every event ever seen, by room.
+    events: BTreeMap<String, BTreeSet<String>>,
+    /// The events that this connection has delivered, by room.
+    delivered: BTreeMap<String, BTreeSet<String>>,
+    /// Every to-device message ever seen.
+    messages: BTreeSet<u64>,
+    /// To-device messages that the next request acknowledges.
+    unacknowledged: BTreeSet<u64>,
+    acknowledged: BTreeSet<u64>,
+}
+
+impl Witness {
+    /// A connection is not bound by what another one has delivered.
+    fn start_anew(&mut self) {
+        self.delivered.clear();
+    }
+
+    fn missing(&self, sent: &Sent) -> Option<String> {
+        let mut missing = Vec::new();
+        for (room, events) in &sent.events {
+            let seen = self.events.get(room);
+            let seen = |event: &&String| seen.is_some_and(|seen| seen.contains(*event));
+            missing.extend(events.iter().filter(|event| !seen(event)).cloned());
+        }
+        let messages = sent.messages.difference(&self.messages);
+        missing.extend(messages.map(|number| format!("to-device {number}")));
+        (!missing.is_empty()).then(|| missing.join(", "))
+    }
+
+    /// Takes an answer's to-device messages, and gives the token that acknowledges them.
+    fn take_messages(&mut self, answer: &Value) -> Result<Option<String>> {
+        // This answer is to a request that acknowledged all messages of the answers before it.
+        self.acknowledged.append(&mut self.unacknowledged);
+        let to_device = &answer["extensions"]["to_device"];
+        let mut last = None;
+        for message in to_device["events"].as_array().into_iter().flatten() {
+            let number =
+                message["content"]["number"].as_u64().context("a message without number")?;
+            let again = self.acknowledged.contains(&number);
+            ensure!(!again, "message {number} after its acknowledgement");
+            ensure!(last < Some(number), "message {number} after {last:?} in one answer");
+            last = Some(number);
+            self.messages.insert(number);
+            self.unacknowledged.insert(number);
+        }
+        let next = to_device["next_batch"].as_str();
+        ensure!(next.is_some() || last.is_none(), "messages without a token to acknowledge them");
+        Ok(next.map(str::to_owned))
+    }
+
+    /// Takes a room's timeline, and gives the hole before it, if there is one.
+    fn take_room(&mut self, room: &str, entry: &Value) -> Result<Option<Hole>> {
+        let (initial, limited) = (entry["initial"] == true, entry["limited"] == true);
+        let ids = event_ids(&entry["timeline"]);
+        in_order(&entry["timeline"])?;
+        let delivered = self.delivered.entry(room.to_owned()).or_default();
+        if initial {
+            delivered.clear();
+        }
+        let repeated: Vec<_> = ids.iter().filter(|id| delivered.contains(*id)).collect();
+        ensure!(limited || repeated.is_empty(), "shown as new again: {repeated:?} in {entry}");
+        delivered.extend(ids.iter().cloned());
+        let known = self.events.entry(room.to_owned()).or_default();
+        let joins = ids.iter().any(|id| known.contains(id));
+        let hole = ((initial || limited) && !joins).then(|| Hole {
+            prev_batch: entry["prev_batch"].as_str().map(str::to_owned),
+            known: known.clone(),
+        });
+        known.extend(ids);
+        Ok(hole)
+    }
+}
+
+fn event_ids(events: &Value) -> Vec<String> {
+    let events = events.as_array().into_iter().flatten();
+    events.filter_map(|event| event["event_id"].as_str().map(str::to_owned)).collect()
+}
+
 /// One sender's messages are numbered, and must come in that order.
-fn in_order(timeline: &[Value]) -> Result<()> {
-    let numbers: Vec<u64> = timeline
-        .iter()
+fn in_order(timeline: &Value) -> Result<()> {
+    let events = timeline.as_array().into_iter().flatten();
+    let numbers: Vec<u64> = events
         .filter_map(|event| {
             event["content"]["body"].as_str()?.strip_prefix("message ")?.parse().ok()
         })
         .collect();
     ensure!(numbers.is_sorted(), "out of order: {numbers:?}");
     Ok(())
+}
+
+fn to_device(numbers: &[u64], next: &str) -> Value {
+    let events: Vec<Value> =
+        numbers.iter().map(|number| json!({ "content": { "number": number } })).collect();
+    json!({ "extensions": { "to_device": { "events": events, "next_batch": next } } })
+}
+
+/// Goal: the witness of these tests notices a message that comes after its acknowledgement, and does
+/// not mind one that comes again before it.
+#[test]
+fn a_message_after_its_acknowledgement_is_noticed() {
+    let mut witness = Witness::default();
+    witness.take_messages(&to_device(&[0, 1], "2")).unwrap();
+    witness.take_messages(&to_device(&[2], "3")).unwrap();
+    assert!(witness.take_messages(&to_device(&[1, 3], "4")).is_err());
+}
+
+/// Goal: the witness of these tests notices an event that is shown as new twice, one that comes out
+/// of order, and one that never comes.
+#[test]
+fn repeated_misplaced_and_lost_events_are_noticed() {
+    let event = |number: u64| json!({ "event_id": format!("${number}"), "content": { "body": format!("message {number}") } });
+    let room = "!a:b";
+    let mut witness = Witness::default();
+    let initial = json!({ "initial": true, "timeline": [event(1), event(2)] });
+    assert!(witness.take_room(room, &initial).unwrap().is_some());
+    assert!(witness.take_room(room, &json!({ "timeline": [event(2), event(3)] })).is_err());
+    assert!(witness.take_room(room, &json!({ "timeline": [event(5), event(4)] })).is_err());
+    let gap = json!({ "limited": true, "prev_batch": "p", "timeline": [event(8)] });
+    assert!(witness.take_room(room, &gap).unwrap().is_some());
+    let events = BTreeMap::from([(room.to_owned(), vec!["$8".to_owned(), "$9".to_owned()])]);
+    let sent = Sent { events, messages: BTreeSet::new() };
+    assert_eq!(witness.missing(&sent).as_deref(), Some("$9"));
 }

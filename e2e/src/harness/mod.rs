@@ -20,7 +20,7 @@ use anyhow::{Context, Result};
 /// How long a test waits for one thing to happen before it fails, saying what it was.
 ///
 /// Generous: a loaded machine of two cores must not fail a test that would pass a second later.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How long a loop rests between two looks at something that cannot wake it.
 pub const GLANCE: Duration = Duration::from_millis(100);

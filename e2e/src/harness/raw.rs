@@ -187,3 +187,37 @@ impl Connection {
         bail!("waited {} s for: {awaited}; got\n{}", PATIENCE.as_secs(), seen.join("\n"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::validated;
+
+    /// Goal: what Element X reads passes.
+    #[test]
+    fn an_answer_that_a_client_reads_passes() {
+        let answer = br#"{"pos":"1","lists":{"all":{"count":1}},"rooms":{"!a:b":{"name":"A",
+            "timeline":[{"type":"m.room.message","event_id":"$e","sender":"@a:b",
+            "origin_server_ts":1,"content":{"msgtype":"m.text","body":"x"}}]}},
+            "extensions":{"to_device":{"next_batch":"7"}}}"#;
+        assert_eq!(validated(answer).unwrap().pos, "1");
+    }
+
+    /// Goal: each of the faults that make a client ask for ever is found.
+    #[test]
+    fn answers_that_would_wedge_a_client_are_refused() {
+        let faults = [
+            r#"{"lists":{}}"#,
+            r#"{"pos":"1","lists":{"all":{}}}"#,
+            r#"{"pos":"1","rooms":{"!a:b":{"name":{}}}}"#,
+            r#"{"pos":"1","rooms":{"!a:b":{"bump_stamp":-5}}}"#,
+            r#"{"pos":"1","rooms":{"!a:b":{"name":"A","name":"B"}}}"#,
+            r#"{"pos":"1","rooms":{"!a:b":{"heroes":[{"user_id":"nobody"}]}}}"#,
+            r#"{"pos":"1","rooms":{"!a:b":{"timeline":[{"type":"m.room.message"}]}}}"#,
+            r#"{"pos":"1","extensions":{"to_device":{"events":[]}}}"#,
+            r#"{"pos":"1","extensions":{"to_device":{"next_batch":"s1_2"}}}"#,
+        ];
+        for fault in faults {
+            assert!(validated(fault.as_bytes()).is_err(), "{fault} was accepted");
+        }
+    }
+}

@@ -12,9 +12,12 @@ use matrix_sdk::authentication::matrix::MatrixSession;
 use matrix_sdk::encryption::EncryptionSettings;
 use matrix_sdk::ruma::events::receipt::SyncReceiptEvent;
 use matrix_sdk::ruma::events::typing::SyncTypingEvent;
-use matrix_sdk::ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId};
+use matrix_sdk::ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId};
 use matrix_sdk::sliding_sync::VersionBuilder;
 use matrix_sdk::{Client, Room, RoomState};
+use matrix_sdk_ui::notification_client::{
+    NotificationClient, NotificationProcessSetup, NotificationStatus,
+};
 use matrix_sdk_ui::room_list_service::filters::new_filter_non_left;
 use matrix_sdk_ui::room_list_service::{RoomListItem, RoomListLoadingState};
 use matrix_sdk_ui::sync_service::SyncService;
@@ -37,7 +40,7 @@ static SESSIONS_RESET: AtomicUsize = AtomicUsize::new(0);
 pub struct ElementX {
     /// The client, to do things with.
     pub client: Client,
-    service: SyncService,
+    service: Arc<SyncService>,
     entries: Arc<Mutex<Vector<RoomListItem>>>,
     timelines: tokio::sync::Mutex<BTreeMap<OwnedRoomId, Arc<Timeline>>>,
     seen: Arc<Mutex<Ephemeral>>,
@@ -132,6 +135,7 @@ impl ElementX {
         });
         client.event_cache().subscribe()?;
         let service = SyncService::builder(client.clone()).with_offline_mode().build().await?;
+        let service = Arc::new(service);
         let list = service.room_list_service().all_rooms().await?;
         let entries = Arc::new(Mutex::new(Vector::new()));
         let entries_task = tokio::spawn({
@@ -251,6 +255,21 @@ impl ElementX {
             [message] => Ok(message.clone()),
             several => bail!("{user} sees {body:?} {} times", several.len()),
         }
+    }
+
+    /// What the app would show for a push, fetched by sliding sync alone.
+    pub async fn notification(
+        &self,
+        room_id: &RoomId,
+        event: &EventId,
+    ) -> Result<NotificationStatus> {
+        within("the event of a notification", async {
+            let sync_service = self.service.clone();
+            let setup = NotificationProcessSetup::SingleProcess { sync_service };
+            let notifications = NotificationClient::new(self.client.clone(), setup).await?;
+            Ok(notifications.get_notification_with_sliding_sync(room_id, event).await?)
+        })
+        .await
     }
 
     /// Waits until `other` is seen typing.

@@ -146,7 +146,7 @@ impl Drop for Stack {
             match luge.try_lock() {
                 Ok(luge) => eprintln!("--- luge ---\n{}", luge.log_tail(SHOWN_LINES)),
                 Err(_) => {
-                    eprintln!("--- luge is held by a task; LUGE_E2E_KEEP=1 keeps its log ---")
+                    eprintln!("--- luge is held by a task; LUGE_E2E_KEEP=1 keeps its log ---");
                 }
             }
         }

@@ -25,7 +25,7 @@ runpy.run_module('synapse.app.homeserver', run_name='__main__')
 ";
 
 /// How long Synapse may take from its start to its first answer.
-const START_LIMIT: Duration = Duration::from_secs(120);
+const START_LIMIT: Duration = Duration::from_mins(2);
 
 /// What a test may want otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
