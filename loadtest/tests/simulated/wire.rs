@@ -115,7 +115,9 @@ fn faults_of_delivery_reach_the_socket() {
     let user_id = user.user_id.clone();
     simulated
         .act(move |homeserver, _| {
-            faults.iter().for_each(|fault| homeserver.inject(&user_id, fault, 1))
+            for fault in &faults {
+                homeserver.inject(&user_id, fault, 1);
+            }
         })
         .unwrap();
     assert!(sync().1.len() < whole);

@@ -1,13 +1,14 @@
 //! `/sync` version 2, rule by rule, on the model alone.
 
-mod common;
-
-use common::*;
+use crate::common::{
+    LAZY, NOW, call, events, join, members, people, shared_room, summary, sync, sync_target,
+    sync_with,
+};
 use luge_loadtest::api::{Answer, Request};
-use luge_loadtest::model::{Membership, NewRoom};
+use luge_loadtest::model::{Homeserver, Membership, NewRoom, Session};
 use serde_json::{Value, json};
 
-fn say(homeserver: &mut luge_loadtest::model::Homeserver, room: &str, who: &str, text: &str) {
+fn say(homeserver: &mut Homeserver, room: &str, who: &str, text: &str) {
     homeserver.say(room, who, text, NOW).unwrap();
 }
 
@@ -24,7 +25,7 @@ fn initial_sync_has_the_newest_events_and_the_state_before_them() {
     assert_eq!(summary(&entry["timeline"]), ["2", "3", "4", "5", "6"]);
     assert_eq!(entry["timeline"]["limited"], true);
     assert!(summary(&entry["state"]).contains(&"m.room.create".to_owned()));
-    assert_eq!(members(&entry["state"]), [ann.user_id.clone()], "bob said nothing");
+    assert_eq!(members(&entry["state"]), [ann.user_id.as_str()], "bob said nothing");
     assert_eq!(entry["summary"]["m.joined_member_count"], 2);
     assert!(entry["summary"]["m.heroes"].is_null(), "the room has a name");
     assert!(events(&answer["account_data"]).iter().any(|event| event["type"] == "m.push_rules"));
@@ -48,7 +49,7 @@ fn incremental_sync_has_only_what_is_new() {
     assert_eq!(entry["timeline"]["limited"], false);
     assert_eq!(
         members(&entry["state"]),
-        [ann.user_id.clone()],
+        [ann.user_id.as_str()],
         "the sender's member event, lazily"
     );
     assert_eq!(entry["unread_notifications"]["notification_count"], 1);
@@ -247,7 +248,7 @@ fn lazy_members_follow_the_timeline_and_heroes_name_the_nameless() {
     say(&mut homeserver, &room, &bob.user_id, "hi");
     let sparing = LAZY.replace("\"include_redundant_members\":true", "\"x\":1");
     let (answer, _) = sync(&mut homeserver, &ann, Some(&since));
-    assert_eq!(members(&answer["rooms"]["join"][&room]["state"]), [bob.user_id.clone()]);
+    assert_eq!(members(&answer["rooms"]["join"][&room]["state"]), [bob.user_id.as_str()]);
     let (answer, _) = sync_with(&mut homeserver, &ann, Some(&since), &sparing, "");
     assert!(members(&answer["rooms"]["join"][&room]["state"]).is_empty());
     let (answer, _) = sync_with(&mut homeserver, &ann, None, "{}", "");
@@ -387,7 +388,7 @@ fn wrong_requests_get_matrix_errors() {
     let (mut homeserver, [ann, bob]) = people(["ann", "bob"]);
     let room = shared_room(&mut homeserver, &[&ann]);
     let (_, since) = sync(&mut homeserver, &ann, None);
-    let forged = since.replacen("_", "_9", 1);
+    let forged = since.replacen('_', "_9", 1);
     let path = format!("/_matrix/client/v3/rooms/{room}");
     let cases = [
         (format!("/_matrix/client/v3/sync?since={forged}"), 400, "M_UNKNOWN"),
@@ -456,7 +457,7 @@ fn login_makes_a_device_and_logout_ends_it() {
     assert_eq!(session["well_known"]["m.homeserver"]["base_url"], "http://localhost:1");
     let (answer, _) = sync(&mut homeserver, &bob, Some(&since));
     assert_eq!(answer["device_lists"]["changed"], json!([ann.user_id]));
-    let session = luge_loadtest::model::Session {
+    let session = Session {
         user_id: ann.user_id.clone(),
         access_token: session["access_token"].as_str().unwrap().into(),
         device_id: session["device_id"].as_str().unwrap().into(),

@@ -1,16 +1,14 @@
 //! A homeserver with a few named people, and short ways to ask it things. No assertions of its own.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
-
 use luge_loadtest::api::{Answer, Reply, Request, encode};
 use luge_loadtest::model::{Homeserver, NewRoom, Session};
 use serde_json::Value;
 
-pub const NOW: u64 = 1_700_000_000_000;
-pub const LAZY: &str = r#"{"room":{"timeline":{"limit":5},"state":{"lazy_load_members":true,"include_redundant_members":true}}}"#;
+pub(crate) const NOW: u64 = 1_700_000_000_000;
+pub(crate) const LAZY: &str = r#"{"room":{"timeline":{"limit":5},"state":{"lazy_load_members":true,"include_redundant_members":true}}}"#;
 
 /// A homeserver, and a session of each of the people.
-pub fn people<const N: usize>(names: [&str; N]) -> (Homeserver, [Session; N]) {
+pub(crate) fn people<const N: usize>(names: [&str; N]) -> (Homeserver, [Session; N]) {
     let mut homeserver = Homeserver::empty(3);
     let sessions = names.map(|name| {
         let user_id = homeserver.register(name, name, "password");
@@ -21,7 +19,7 @@ pub fn people<const N: usize>(names: [&str; N]) -> (Homeserver, [Session; N]) {
 }
 
 /// A public room of the first, which the others have joined.
-pub fn shared_room(homeserver: &mut Homeserver, members: &[&Session]) -> String {
+pub(crate) fn shared_room(homeserver: &mut Homeserver, members: &[&Session]) -> String {
     let new = NewRoom { name: Some("Harbour".into()), public: true, ..NewRoom::default() };
     let room_id = homeserver.create_room(&members[0].user_id, &new, NOW);
     for member in &members[1..] {
@@ -30,14 +28,14 @@ pub fn shared_room(homeserver: &mut Homeserver, members: &[&Session]) -> String 
     room_id
 }
 
-pub fn join(homeserver: &mut Homeserver, room_id: &str, session: &Session) {
+pub(crate) fn join(homeserver: &mut Homeserver, room_id: &str, session: &Session) {
     let path = format!("/_matrix/client/v3/rooms/{}/join", encode(room_id));
-    let reply = call(homeserver, session, "POST", &path, Some(&Value::Object(Default::default())));
+    let reply = call(homeserver, session, "POST", &path, Some(&serde_json::json!({})));
     assert_eq!(reply.status, 200, "{}", reply.json());
 }
 
 /// A request that must not wait.
-pub fn call(
+pub(crate) fn call(
     homeserver: &mut Homeserver,
     session: &Session,
     method: &str,
@@ -51,13 +49,13 @@ pub fn call(
     }
 }
 
-pub fn sync_target(since: Option<&str>, filter: &str, more: &str) -> String {
+pub(crate) fn sync_target(since: Option<&str>, filter: &str, more: &str) -> String {
     let since = since.map(|since| format!("&since={since}")).unwrap_or_default();
     format!("/_matrix/client/v3/sync?filter={}{since}{more}", encode(filter))
 }
 
 /// A `/sync` without waiting, and the position to go on from.
-pub fn sync_with(
+pub(crate) fn sync_with(
     homeserver: &mut Homeserver,
     session: &Session,
     since: Option<&str>,
@@ -71,7 +69,7 @@ pub fn sync_with(
     (answer, next)
 }
 
-pub fn sync(
+pub(crate) fn sync(
     homeserver: &mut Homeserver,
     session: &Session,
     since: Option<&str>,
@@ -79,12 +77,12 @@ pub fn sync(
     sync_with(homeserver, session, since, LAZY, "")
 }
 
-pub fn events(block: &Value) -> &[Value] {
+pub(crate) fn events(block: &Value) -> &[Value] {
     block["events"].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 /// The bodies or types of a block's events, in order.
-pub fn summary(block: &Value) -> Vec<String> {
+pub(crate) fn summary(block: &Value) -> Vec<String> {
     events(block)
         .iter()
         .map(|event| {
@@ -94,7 +92,7 @@ pub fn summary(block: &Value) -> Vec<String> {
 }
 
 /// The users whose member events are in a block.
-pub fn members(block: &Value) -> Vec<String> {
+pub(crate) fn members(block: &Value) -> Vec<String> {
     let mut members: Vec<String> = events(block)
         .iter()
         .filter(|event| event["type"] == "m.room.member")
