@@ -34,6 +34,11 @@ async fn two_users_list_rooms_and_talk_encrypted_across_a_restart() -> Result<()
 
     let alice_app = ElementX::log_in(stack.url(), &alice.name).await?;
     let bob_app = ElementX::log_in(stack.url(), &bob.name).await?;
+    for app in [&alice_app, &bob_app] {
+        let homeserver = app.client.homeserver();
+        let reached = homeserver.as_str().trim_end_matches('/');
+        ensure!(reached == stack.url(), "the log-in made the app talk to {reached}");
+    }
     all_are_listed(&alice_app, ROOMS).await?;
 
     let room = talk(&alice_app, &bob_app).await?;
