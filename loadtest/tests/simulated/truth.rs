@@ -59,7 +59,10 @@ impl Follower {
         (membership, entry): (Membership, &Value),
     ) {
         let known = self.rooms.entry(room_id.to_owned()).or_default();
-        known.membership = Some(membership);
+        if known.membership.replace(membership) != Some(membership) {
+            // What changed while away comes with the next stay, save members, which come lazily: forget those.
+            known.state.clear();
+        }
         let id = |event: &Value| event["event_id"].as_str().unwrap_or_default().to_owned();
         let timeline = &entry["timeline"];
         let mut new: Vec<String> = events(timeline).iter().map(id).collect();
