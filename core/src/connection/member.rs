@@ -88,7 +88,10 @@ pub(super) fn timeline(
         stretch.more_before
     };
     answer.prev_batch = prev_batch(&stretch);
-    if let (None, true, Some(first)) = (&answer.prev_batch, answer.limited, first) {
+    // A single event is a preview: whoever opens the room asks for more, and the
+    // homeserver is not asked about each room of a long list.
+    let is_preview = limit == 1;
+    if let (None, true, Some(first)) = (&answer.prev_batch, answer.limited && !is_preview, first) {
         let event_id = first.record.event_id.clone();
         timeline.wants.push(Want::PrevBatch(turn.gate.room_number(), first.sequence, event_id));
     }

@@ -5,9 +5,146 @@
 //! here is pure: the clock's reading and the tables come in as arguments, and
 //! what is to be written goes out. No protocol rule of a *response* lives here.
 
+mod apart;
 mod command;
+mod device;
+mod fold;
+mod polled;
+mod receipts;
+mod state;
+mod summary;
+mod timeline;
+mod user_room;
+
+use std::sync::Arc;
 
 pub use command::{
     Applied, Change, Command, ConnectionWrite, Delta, DeviceChange, MemberList, Polled, Reply,
     SignIn, UserChange,
 };
+use fold::Fold;
+
+use crate::{
+    id::{RoomNumber, Sequence, UserNumber},
+    record::{RoomRecord, key},
+    view::{Direction, Pending, Table, View},
+    world::{Room, World},
+};
+
+/// The newest world, and what numbers come next.
+#[derive(Debug)]
+pub struct Ledger {
+    world: World,
+    devices: u32,
+}
+
+/// The tables do not fit together.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Numbers of rooms or users have a hole, or stand for nothing.
+    #[error(
+        "{what} {number} is missing from the names: restore a backup, or start with an empty data folder (everything is fetched from the homeserver again)"
+    )]
+    Names {
+        /// `room` or `user`.
+        what: &'static str,
+        /// The number.
+        number: u32,
+    },
+}
+
+/// How far the sequence jumps at each start. Numbers that were published and
+/// not yet durable when the last run ended are never given to anything else: a
+/// client may hold them in a position.
+const SEQUENCE_JUMP: u64 = 1 << 20;
+
+const SEQUENCE: &[u8] = b"sequence";
+const DEVICES: &[u8] = b"devices";
+
+impl Ledger {
+    /// The world that the tables hold.
+    ///
+    /// # Errors
+    /// The tables do not fit together.
+    pub fn open(view: &dyn View) -> Result<Self, OpenError> {
+        let mut world = World::default();
+        let sequence = view.get(Table::Meta, SEQUENCE).and_then(key::sequence_of);
+        world.sequence = Sequence(sequence.map_or(0, |last| last.saturating_add(SEQUENCE_JUMP)));
+        for (index, room_id) in names(view, b'R', "room")?.into_iter().enumerate() {
+            let number = RoomNumber(u32::try_from(index).unwrap_or(u32::MAX));
+            let record = view.get(Table::Rooms, &key::room(number)).and_then(RoomRecord::decode);
+            let room = Room::from_record(number, Arc::clone(&room_id), record.unwrap_or_default());
+            world.rooms.push_back(Arc::new(room));
+            world.room_numbers.insert(room_id, number);
+        }
+        for (index, user_id) in names(view, b'U', "user")?.into_iter().enumerate() {
+            let number = UserNumber(u32::try_from(index).unwrap_or(u32::MAX));
+            world.user_ids.push_back(Arc::clone(&user_id));
+            world.user_numbers.insert(user_id, number);
+        }
+        view.scan(Table::UserRooms, &[], &[], Direction::Forward, &mut |key, _| {
+            let user = key.first_chunk::<4>().map(|bytes| UserNumber(u32::from_be_bytes(*bytes)));
+            if let (Some(user), Some(room)) = (user, key::room_of(key))
+                && let Some(room) = world.rooms.get_mut(room.0 as usize)
+            {
+                Arc::make_mut(room).local_users.insert(user, ());
+            }
+            true
+        });
+        let devices = view.get(Table::Meta, DEVICES).and_then(key::number_from).unwrap_or(0);
+        Ok(Self { world, devices })
+    }
+
+    /// Applies one command. `view` shows everything that was applied before,
+    /// durable or not. `now_ms` is unix milliseconds.
+    pub fn apply(&mut self, view: &dyn View, now_ms: u64, command: Command) -> Applied {
+        let before = (self.world.sequence, self.devices);
+        let mut fold = Fold::new(self, view, now_ms);
+        let reply = match command {
+            Command::SignIn(sign_in) => fold.sign_in(sign_in),
+            Command::Polled(polled) => fold.polled(*polled),
+            Command::Members(list) => fold.members(list),
+            Command::PrevBatch { room, sequence, token } => fold.prev_batch(room, sequence, token),
+            Command::ToDevice { device, acknowledged, offset } => {
+                fold.to_device_settled(device, acknowledged, offset)
+            }
+            Command::Connections(writes) => fold.connections(writes),
+            Command::KeyCounts { device, counts } => fold.key_counts(device, counts),
+            Command::SinceRejected(device) => fold.since_rejected(device),
+            Command::Purge(device) => fold.purge(device),
+            Command::Forget { user, room } => fold.forget(user, room),
+        };
+        fold.write_counters(before);
+        fold.finish(reply)
+    }
+
+    /// The next version of the world, with `pending` as what is not yet in the
+    /// store.
+    pub fn publish(&mut self, pending: Pending) -> Arc<World> {
+        self.world.version += 1;
+        let mut world = self.world.clone();
+        world.pending = pending;
+        Arc::new(world)
+    }
+}
+
+/// The names behind numbers, in order, without a hole.
+fn names(view: &dyn View, letter: u8, what: &'static str) -> Result<Vec<Arc<str>>, OpenError> {
+    let mut names = Vec::new();
+    let mut missing = None;
+    view.scan(Table::Names, &[letter], &[letter + 1], Direction::Forward, &mut |key, name| {
+        let number = key.get(1..).and_then(key::number_from);
+        let name = std::str::from_utf8(name).ok();
+        match (number, name) {
+            (Some(number), Some(name)) if number as usize == names.len() => {
+                names.push(Arc::from(name));
+                true
+            }
+            _ => {
+                missing = Some(u32::try_from(names.len()).unwrap_or(u32::MAX));
+                false
+            }
+        }
+    });
+    missing.map_or(Ok(names), |number| Err(OpenError::Names { what, number }))
+}

@@ -1,0 +1,96 @@
+//! One `/sync` answer: rooms in order of their last event, then what is the
+//! user's own, then what is the device's own with its `since` (INV-6).
+
+use super::{
+    command::{Polled, Reply},
+    fold::Fold,
+};
+use crate::{
+    id::{DeviceNumber, RoomNumber, UserNumber},
+    record::{AccountDataRecord, UserRecord, key},
+    upstream::{RoomBatch, Typed},
+    view::Table,
+};
+
+/// A batch with more events, or more bytes of them, is not shown before it is
+/// durable: it would have to be kept in memory until then.
+const EARLY_EVENTS_MAX: usize = 200;
+const EARLY_BYTES_MAX: usize = 256 << 10;
+
+/// Who polled, and how.
+#[derive(Clone, Copy)]
+pub(super) struct Poll {
+    pub(super) user: UserNumber,
+    pub(super) device: DeviceNumber,
+    /// Whether this is an initial sync.
+    pub(super) initial: bool,
+}
+
+impl Fold<'_> {
+    pub(super) fn polled(&mut self, polled: Polled) -> Reply {
+        let Polled { user, device, since, with_rooms, last_part, mut batch } = polled;
+        let poll = Poll { user, device, initial: since.is_none() };
+        self.early = !poll.initial && batch.to_device.is_empty() && is_small(&batch.rooms);
+        let now_ms = self.now_ms;
+        batch.rooms.sort_by_cached_key(|room| (recency(room, now_ms), room.room_id.clone()));
+        for room in std::mem::take(&mut batch.rooms) {
+            self.room_polled(poll, room);
+        }
+        for data in &batch.account_data {
+            if self.account_data(user, None, data) {
+                let kind = data.kind.clone();
+                self.user_change(user).account_data.push(kind);
+            }
+        }
+        if poll.initial && with_rooms && last_part {
+            let record = UserRecord { rooms_known: true };
+            self.put(Table::Devices, key::user(user), record.encode());
+            self.user_change(user).rooms_known = true;
+        }
+        self.device_polled(poll, since.as_deref(), last_part, &batch);
+        Reply::Done
+    }
+
+    fn room_polled(&mut self, poll: Poll, batch: RoomBatch) {
+        let mut room = self.room(&batch.room_id);
+        room.local_users.insert(poll.user, ());
+        let chunk = self.timeline(poll, &mut room, &batch);
+        self.state_polled(poll, &mut room, &batch, &chunk);
+        self.redactions(&mut room, &batch, &chunk);
+        self.summary_polled(&mut room, &batch);
+        self.typing(&mut room, batch.typing.as_deref());
+        self.receipts(&mut room, &batch.receipts);
+        self.user_room_polled(poll, &room, &batch, &chunk);
+        for data in &batch.account_data {
+            if self.account_data(poll.user, Some(room.number), data) {
+                self.user_change(poll.user).room_account_data.push(room.number);
+            }
+        }
+        self.set_room(room);
+    }
+
+    /// Stores account data; false where it was known.
+    fn account_data(&mut self, user: UserNumber, room: Option<RoomNumber>, data: &Typed) -> bool {
+        let key = key::account_data(user, room, &data.kind);
+        let known = self.get(Table::AccountData, &key).and_then(AccountDataRecord::access);
+        if known.is_some_and(|known| known.json == *data.json) {
+            return false;
+        }
+        let changed = self.next().0;
+        let record = AccountDataRecord { changed, json: data.json.to_string() };
+        self.put(Table::AccountData, key, record.encode());
+        true
+    }
+}
+
+fn is_small(rooms: &[RoomBatch]) -> bool {
+    let events = || rooms.iter().flat_map(|room| room.timeline.iter().chain(&room.state));
+    events().count() <= EARLY_EVENTS_MAX
+        && events().map(|event| event.json.len()).sum::<usize>() <= EARLY_BYTES_MAX
+}
+
+/// When the room's last event was sent, never in the future.
+fn recency(room: &RoomBatch, now_ms: u64) -> u64 {
+    let last = room.timeline.last().or(room.state.last());
+    last.map_or(now_ms, |event| event.origin_server_ts.min(now_ms))
+}

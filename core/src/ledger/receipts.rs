@@ -1,0 +1,53 @@
+//! Receipts and typing.
+
+use std::sync::Arc;
+
+use super::fold::Fold;
+use crate::{
+    record::{ReceiptRecord, key},
+    upstream::Receipt,
+    view::Table,
+    world::Room,
+};
+
+impl Fold<'_> {
+    /// Who is typing, where the batch says so.
+    pub(super) fn typing(&mut self, room: &mut Room, typing: Option<&[String]>) {
+        let Some(typing) = typing else { return };
+        let same = room.typing.len() == typing.len()
+            && room.typing.iter().zip(typing).all(|(known, user_id)| **known == **user_id);
+        if !same {
+            room.typing = typing.iter().map(|user_id| Arc::from(&**user_id)).collect();
+            room.typing_changed = self.next();
+        }
+    }
+
+    /// The newest receipt of each user, type and thread.
+    pub(super) fn receipts(&mut self, room: &mut Room, receipts: &[Receipt]) {
+        for receipt in receipts {
+            let Receipt { event_id, kind, user_id, thread_id, json } = receipt;
+            let record = ReceiptRecord {
+                event_id: event_id.clone(),
+                kind: kind.clone(),
+                user_id: user_id.clone(),
+                thread_id: thread_id.clone(),
+                json: json.to_string(),
+            };
+            let key = key::receipt(room.number, user_id, kind, thread_id.as_deref());
+            let known = self.get(Table::Receipts, &key).and_then(key::sequence_of);
+            if let Some(known) = known {
+                let order = key::receipt_order(room.number, known);
+                let stored = self.get(Table::ReceiptOrder, &order).and_then(ReceiptRecord::decode);
+                if stored.as_ref() == Some(&record) {
+                    continue;
+                }
+                self.remove(Table::ReceiptOrder, order);
+            }
+            let changed = self.next();
+            self.put(Table::Receipts, key, changed.0.to_be_bytes().as_slice());
+            let order = key::receipt_order(room.number, changed.0);
+            self.put(Table::ReceiptOrder, order, record.encode());
+            room.receipts_changed = changed;
+        }
+    }
+}

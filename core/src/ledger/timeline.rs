@@ -1,0 +1,193 @@
+//! A room's timeline: known events are dropped, new ones numbered, gaps marked.
+
+use rustc_hash::FxHashSet;
+
+use super::{fold::Fold, polled::Poll};
+use crate::{
+    id::{RoomNumber, Sequence},
+    record::{EventRecord, Place, StateRecord, key},
+    redaction::redacted_with_because,
+    upstream::{RoomBatch, SyncEvent},
+    view::Table,
+    world::Room,
+};
+
+/// What became of a batch's timeline.
+#[derive(Debug, Default)]
+pub(super) struct Chunk {
+    /// For each event of the batch: where it is, and whether it is new there;
+    /// `None` for one that was dropped.
+    pub(super) places: Vec<Option<(Place, bool)>>,
+    /// The oldest number of the chunk in the timeline.
+    pub(super) oldest: Option<u64>,
+}
+
+/// The greatest integer that every client reads right.
+const INTEGER_MAX: u64 = (1 << 53) - 1;
+
+/// Whether an event moves a room up in a client's list (MSC4186).
+fn is_bump(kind: &str) -> bool {
+    matches!(
+        kind,
+        "m.room.create"
+            | "m.room.message"
+            | "m.room.encrypted"
+            | "m.sticker"
+            | "m.call.invite"
+            | "m.poll.start"
+            | "org.matrix.msc3381.poll.start"
+            | "m.beacon_info"
+            | "org.matrix.msc3672.beacon_info"
+    )
+}
+
+impl Fold<'_> {
+    /// Appends the new events of `batch` to the room's timeline.
+    pub(super) fn timeline(&mut self, poll: Poll, room: &mut Room, batch: &RoomBatch) -> Chunk {
+        let mut seen = FxHashSet::default();
+        let known: Vec<Option<Place>> =
+            batch.timeline.iter().map(|event| self.place(room.number, &event.event_id)).collect();
+        let in_timeline = |place: &Option<Place>| place.is_some_and(|place| place.timeline);
+        let last_known = known.iter().rposition(in_timeline);
+        let mut chunk = Chunk::default();
+        for (index, event) in batch.timeline.iter().enumerate() {
+            let is_first_sight = seen.insert(&*event.event_id);
+            let place = match known[index] {
+                _ if !is_first_sight => None,
+                Some(place) if place.timeline => Some((place, false)),
+                // What comes in front of known events is old: it is not shown.
+                _ if last_known.is_some_and(|last| index < last) => None,
+                before => {
+                    let opens = index == 0;
+                    let gap = opens && starts_segment(poll, room, batch);
+                    let prev_batch = batch.prev_batch.as_ref().filter(|_| opens);
+                    let marks = Marks { gap, prev_batch: prev_batch.cloned(), before };
+                    Some((self.append(poll, room, event, marks), true))
+                }
+            };
+            if let (Some((place, _)), Some(transaction_id)) = (place, &event.transaction_id) {
+                let key = key::transaction_id(poll.device, room.number, place.sequence);
+                self.put(Table::TransactionIds, key, transaction_id.as_bytes());
+            }
+            chunk.places.push(place);
+        }
+        let numbers = chunk.places.iter().flatten().map(|(place, _)| place.sequence);
+        chunk.oldest = numbers.min();
+        chunk
+    }
+
+    /// Where an event is, if it is known.
+    pub(super) fn place(&self, room: RoomNumber, event_id: &str) -> Option<Place> {
+        self.get(Table::EventIds, &key::event_id(room, event_id)).and_then(key::place_from)
+    }
+
+    fn append(&mut self, poll: Poll, room: &mut Room, event: &SyncEvent, marks: Marks) -> Place {
+        let place = Place { timeline: true, sequence: self.next().0 };
+        if let Some(before) = marks.before {
+            self.promote(room.number, event, before, place);
+        }
+        let record = record(event, self.now_ms, marks.gap, marks.prev_batch);
+        self.put(Table::Events, key::event(room.number, place), record.encode());
+        let id = key::event_id(room.number, &event.event_id);
+        self.put(Table::EventIds, id, &*key::place_bytes(place));
+        let sent_ms = event.origin_server_ts.min(self.now_ms);
+        let came_ms = if poll.initial { sent_ms } else { self.now_ms }.min(INTEGER_MAX);
+        let is_first = room.last_event == Sequence::default();
+        room.last_event = Sequence(place.sequence);
+        room.recency_ms = room.recency_ms.max(came_ms);
+        if is_bump(&event.kind) || is_first {
+            room.bump_stamp = room.bump_stamp.max(came_ms);
+        }
+        place
+    }
+
+    /// An event that was only seen in a state block comes in a timeline.
+    fn promote(&mut self, room: RoomNumber, event: &SyncEvent, before: Place, place: Place) {
+        self.remove(Table::Events, key::event(room, before));
+        let Some(state_key) = &event.state_key else { return };
+        let key = key::state(room, &event.kind, state_key);
+        let entry = self.get(Table::State, &key).and_then(StateRecord::decode);
+        if let Some(entry) = entry.filter(|entry| entry.place == before) {
+            self.put(Table::State, key, StateRecord { place, ..entry }.encode());
+        }
+    }
+
+    /// Keeps an event that is state and was not seen in a timeline.
+    pub(super) fn keep_state_event(&mut self, room: RoomNumber, event: &SyncEvent) -> Place {
+        let place = Place { timeline: false, sequence: self.next().0 };
+        let record = record(event, self.now_ms, false, None);
+        self.put(Table::Events, key::event(room, place), record.encode());
+        let id = key::event_id(room, &event.event_id);
+        self.put(Table::EventIds, id, &*key::place_bytes(place));
+        place
+    }
+
+    pub(super) fn event(&self, room: RoomNumber, place: Place) -> Option<EventRecord> {
+        self.get(Table::Events, &key::event(room, place)).and_then(EventRecord::decode)
+    }
+
+    /// Applies the redactions among a chunk's new events to what is stored.
+    pub(super) fn redactions(&mut self, room: &mut Room, batch: &RoomBatch, chunk: &Chunk) {
+        for (event, place) in batch.timeline.iter().zip(&chunk.places) {
+            if let (Some(target), Some((place, true))) = (&event.redacts, place)
+                && event.kind == "m.room.redaction"
+            {
+                self.redact(room, target, event, *place);
+            }
+        }
+    }
+
+    fn redact(&mut self, room: &mut Room, target: &str, because: &SyncEvent, at: Place) {
+        let Some(place) = self.place(room.number, target) else { return };
+        let Some(mut event) = self.event(room.number, place) else { return };
+        let version = room.version.as_deref().unwrap_or("1");
+        event.json = redacted_with_because(&event.json, &event.kind, version, &because.json);
+        self.put(Table::Events, key::event(room.number, place), event.encode());
+        let Some(state_key) = &event.state_key else { return };
+        let key = key::state(room.number, &event.kind, state_key);
+        let entry = self.get(Table::State, &key).and_then(StateRecord::decode);
+        if let Some(mut entry) = entry.filter(|entry| entry.place == place) {
+            entry.changed = at.sequence;
+            self.put(Table::State, key, entry.encode());
+            room.state_changed = room.state_changed.max(Sequence(at.sequence));
+            self.summarize(room, &event.kind, state_key, &event.json);
+        }
+    }
+}
+
+/// What is special about an appended event.
+struct Marks {
+    gap: bool,
+    prev_batch: Option<String>,
+    /// Where it was kept as state.
+    before: Option<Place>,
+}
+
+/// Whether something is missing between what is stored and a batch's first
+/// event, which is not known.
+fn starts_segment(poll: Poll, room: &Room, batch: &RoomBatch) -> bool {
+    if room.last_event == Sequence::default() {
+        let begins = batch.timeline.first().is_some_and(|event| event.kind == "m.room.create");
+        return !begins && (batch.limited || batch.prev_batch.is_some());
+    }
+    batch.limited || poll.initial
+}
+
+fn record(
+    event: &SyncEvent,
+    first_seen_ms: u64,
+    gap_before: bool,
+    prev_batch: Option<String>,
+) -> EventRecord {
+    EventRecord {
+        event_id: event.event_id.clone(),
+        kind: event.kind.clone(),
+        state_key: event.state_key.clone(),
+        sender: event.sender.clone(),
+        origin_server_ts: event.origin_server_ts,
+        first_seen_ms,
+        gap_before,
+        prev_batch,
+        json: event.json.to_string(),
+    }
+}

@@ -1,0 +1,302 @@
+//! What one user has in one room: membership, what is visible of it, counts.
+//!
+//! Only a user's own poller opens a room to them; anybody's closes it.
+
+use super::{
+    fold::Fold, polled::Poll, state::previous_membership, summary::content, timeline::Chunk,
+};
+use crate::{
+    id::UserNumber,
+    json::push_string,
+    record::{Membership, Place, UserRoomRecord, key},
+    request::MEMBER,
+    upstream::{RoomBatch, Section, Stripped, SyncEvent},
+    view::Table,
+    world::Room,
+};
+
+/// Nothing of the timeline is visible.
+const NOTHING: u64 = u64::MAX;
+
+impl Fold<'_> {
+    pub(super) fn user_room(&self, user: UserNumber, room: &Room) -> Option<UserRoomRecord> {
+        let key = key::user_room(user, room.number);
+        self.get(Table::UserRooms, &key).and_then(UserRoomRecord::decode)
+    }
+
+    fn set_user_room(
+        &mut self,
+        user: UserNumber,
+        room: &Room,
+        before: Option<&UserRoomRecord>,
+        mut after: UserRoomRecord,
+    ) {
+        after.changed = before.map_or(0, |before| before.changed);
+        if before == Some(&after) {
+            return;
+        }
+        after.changed = self.next().0;
+        self.put(Table::UserRooms, key::user_room(user, room.number), after.encode());
+        self.user_change(user).rooms.push(room.number);
+    }
+
+    /// Takes in what the user's own poller says.
+    pub(super) fn user_room_polled(
+        &mut self,
+        poll: Poll,
+        room: &Room,
+        batch: &RoomBatch,
+        chunk: &Chunk,
+    ) {
+        let before = self.user_room(poll.user, room);
+        let user_id = self.ledger.world.user_id(poll.user).map(ToString::to_string);
+        let user_id = user_id.unwrap_or_default();
+        let own = OwnPoll { poll, room, batch, chunk, user_id: &user_id };
+        let after = match batch.section {
+            Section::Join => self.joined(&own, before.as_ref()),
+            Section::Invite => Some(self.stripped(&own, Membership::Invite, before.as_ref())),
+            Section::Knock => Some(self.stripped(&own, Membership::Knock, before.as_ref())),
+            Section::Leave => Some(self.left(&own, before.as_ref())),
+        };
+        let Some(mut after) = after else { return };
+        if let Some(count) = batch.notification_count {
+            after.notification_count = count;
+        }
+        if let Some(count) = batch.highlight_count {
+            after.highlight_count = count;
+        }
+        self.set_user_room(poll.user, room, before.as_ref(), after);
+    }
+
+    /// `None` where somebody else's poller has since told that the user is out.
+    fn joined(
+        &mut self,
+        own: &OwnPoll<'_>,
+        before: Option<&UserRoomRecord>,
+    ) -> Option<UserRoomRecord> {
+        let state = self.member(own.room, own.user_id);
+        let is_out = state.as_ref().and_then(|state| state.membership.as_deref());
+        if before.is_some() && matches!(is_out, Some("leave" | "ban")) {
+            return None;
+        }
+        let own_event = state.map(|state| state.place);
+        let stays =
+            before.filter(|before| before.membership == Membership::Join && !own.came_back());
+        let oldest = own.chunk.oldest;
+        if let Some(before) = stays {
+            let told = oldest.filter(|_| own.poll.initial || own.batch.limited);
+            let visible_from = told.map_or(before.visible_from, |it| it.min(before.visible_from));
+            return Some(UserRoomRecord { own_event, visible_from, ..before.clone() });
+        }
+        let since = self.next().0;
+        Some(UserRoomRecord {
+            membership: Membership::Join,
+            since,
+            since_ms: self.since_ms(own, own.own_event()),
+            own_event,
+            visible_from: oldest.unwrap_or(since),
+            ever_member: true,
+            stripped: Vec::new(),
+            ..before.cloned().unwrap_or_else(blank)
+        })
+    }
+
+    fn stripped(
+        &mut self,
+        own: &OwnPoll<'_>,
+        membership: Membership,
+        before: Option<&UserRoomRecord>,
+    ) -> UserRoomRecord {
+        let stripped = stripped_state(own, membership);
+        if let Some(before) = before
+            && before.membership == membership
+            && before.stripped == stripped
+        {
+            return before.clone();
+        }
+        let since = self.next().0;
+        UserRoomRecord {
+            membership,
+            since,
+            since_ms: self.now_ms,
+            own_event: None,
+            visible_from: NOTHING,
+            ever_member: true,
+            notification_count: 0,
+            highlight_count: 0,
+            changed: 0,
+            stripped,
+        }
+    }
+
+    fn left(&mut self, own: &OwnPoll<'_>, before: Option<&UserRoomRecord>) -> UserRoomRecord {
+        let event = own.own_event();
+        let state = self.member(own.room, own.user_id);
+        let place = match event {
+            Some(event) => self.place(own.room.number, &event.event_id),
+            None => state
+                .filter(|it| matches!(it.membership.as_deref(), Some("leave" | "ban")))
+                .map(|it| it.place),
+        };
+        let membership = match (event, place) {
+            (Some(event), _) => ended(&event.json, &event.sender, own.user_id),
+            (None, Some(place)) => self
+                .event(own.room.number, place)
+                .map_or(Membership::Leave, |it| ended(&it.json, &it.sender, own.user_id)),
+            (None, None) => Membership::Leave,
+        };
+        if let Some(before) = before
+            && is_over(before.membership)
+        {
+            let own_event = place.or(before.own_event);
+            return UserRoomRecord { membership, own_event, ..before.clone() };
+        }
+        let was = event.and_then(|event| previous_membership(&event.json));
+        let was_joined = match before {
+            Some(before) => before.membership == Membership::Join,
+            None => was.as_deref() == Some("join"),
+        };
+        let was_member = matches!(was.as_deref(), Some("join" | "invite" | "knock"));
+        let in_timeline = place.filter(|place| place.timeline).map(|place| place.sequence);
+        let since = in_timeline.unwrap_or_else(|| self.next().0);
+        let oldest = own.chunk.oldest.filter(|_| was_joined).unwrap_or(NOTHING);
+        UserRoomRecord {
+            membership,
+            since,
+            since_ms: self.since_ms(own, event),
+            own_event: place,
+            visible_from: match before {
+                Some(before) if was_joined => before.visible_from,
+                _ => oldest,
+            },
+            ever_member: before.is_some() || was_member,
+            notification_count: 0,
+            highlight_count: 0,
+            changed: 0,
+            stripped: Vec::new(),
+        }
+    }
+
+    /// When a membership began: now, or where this is old news, when its event
+    /// was sent.
+    fn since_ms(&self, own: &OwnPoll<'_>, event: Option<&SyncEvent>) -> u64 {
+        let sent_ms = event.map(|event| event.origin_server_ts).filter(|_| own.poll.initial);
+        sent_ms.map_or(self.now_ms, |sent_ms| sent_ms.min(self.now_ms))
+    }
+
+    /// Takes in that the state gives somebody a new member event, whoever's
+    /// poller told it: a local user who is out is out at once.
+    pub(super) fn member_changed(
+        &mut self,
+        room: &Room,
+        event: &SyncEvent,
+        place: Place,
+        membership: Option<&str>,
+    ) {
+        let Some(user_id) = event.state_key.as_deref() else { return };
+        let Some(user) = self.ledger.world.user_numbers.get(user_id).copied() else { return };
+        if !matches!(membership, Some("leave" | "ban")) {
+            return;
+        }
+        let Some(before) = self.user_room(user, room).filter(|it| !is_over(it.membership)) else {
+            return;
+        };
+        let joined = before.membership == Membership::Join;
+        let after = UserRoomRecord {
+            membership: ended(&event.json, &event.sender, user_id),
+            since: if place.timeline { place.sequence } else { self.next().0 },
+            since_ms: self.now_ms,
+            own_event: Some(place),
+            visible_from: if joined { before.visible_from } else { NOTHING },
+            notification_count: 0,
+            highlight_count: 0,
+            stripped: Vec::new(),
+            ..before.clone()
+        };
+        self.set_user_room(user, room, Some(&before), after);
+    }
+}
+
+/// A batch of the user's own poller.
+struct OwnPoll<'a> {
+    poll: Poll,
+    room: &'a Room,
+    batch: &'a RoomBatch,
+    chunk: &'a Chunk,
+    user_id: &'a str,
+}
+
+impl OwnPoll<'_> {
+    fn is_own(&self, event: &SyncEvent) -> bool {
+        event.kind == MEMBER && event.state_key.as_deref() == Some(self.user_id)
+    }
+
+    /// The user's newest member event in the batch.
+    fn own_event(&self) -> Option<&SyncEvent> {
+        let timeline = self.batch.timeline.iter().rev().find(|event| self.is_own(event));
+        timeline.or_else(|| self.batch.state.iter().rev().find(|event| self.is_own(event)))
+    }
+
+    /// Whether the user left and came back within the batch.
+    fn came_back(&self) -> bool {
+        self.batch.timeline.iter().zip(&self.chunk.places).any(|(event, place)| {
+            let is_new = place.is_some_and(|(_, is_new)| is_new);
+            is_new
+                && self.is_own(event)
+                && matches!(content(&event.json).text("membership"), Some("leave" | "ban"))
+        })
+    }
+}
+
+fn blank() -> UserRoomRecord {
+    UserRoomRecord {
+        membership: Membership::Join,
+        since: 0,
+        since_ms: 0,
+        own_event: None,
+        visible_from: NOTHING,
+        ever_member: false,
+        notification_count: 0,
+        highlight_count: 0,
+        changed: 0,
+        stripped: Vec::new(),
+    }
+}
+
+fn is_over(membership: Membership) -> bool {
+    matches!(membership, Membership::Leave | Membership::Kick | Membership::Ban)
+}
+
+/// How a stay ended, by the member event that ended it.
+fn ended(json: &str, sender: &str, user_id: &str) -> Membership {
+    match content(json).text("membership") {
+        Some("ban") => Membership::Ban,
+        _ if sender == user_id => Membership::Leave,
+        _ => Membership::Kick,
+    }
+}
+
+/// The stripped state, the user's own member event last: made up where the
+/// homeserver left it out, since clients tell invites from knocks by it.
+fn stripped_state(own: &OwnPoll<'_>, membership: Membership) -> Vec<String> {
+    let is_own = |event: &&Stripped| event.kind == MEMBER && event.state_key == own.user_id;
+    let others = own.batch.stripped.iter().filter(|event| !is_own(event));
+    let mut stripped: Vec<String> = others.map(|event| event.json.to_string()).collect();
+    match own.batch.stripped.iter().rfind(is_own) {
+        Some(event) => stripped.push(event.json.to_string()),
+        None => stripped.push(made_up_member(own.user_id, membership)),
+    }
+    stripped
+}
+
+fn made_up_member(user_id: &str, membership: Membership) -> String {
+    let word = if membership == Membership::Knock { "knock" } else { "invite" };
+    let mut json = String::from(r#"{"type":"m.room.member","state_key":"#);
+    push_string(&mut json, user_id);
+    json.push_str(r#","sender":"#);
+    push_string(&mut json, user_id);
+    json.push_str(r#","content":{"membership":""#);
+    json.push_str(word);
+    json.push_str("\"}}");
+    json
+}
