@@ -16,6 +16,6 @@ pub mod upgrade;
 pub use body::{Body, BodyError, BodySender};
 pub use client::{Client, ClientConfig, ClientError, Timeouts};
 pub use incoming::Incoming;
-pub use listener::{BoundSocket, bind};
+pub use listener::{BindError, BoundSocket, bind};
 pub use server::{Handler, ServerConfig, serve};
 pub use upgrade::{Upgraded, splice};

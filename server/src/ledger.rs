@@ -1,0 +1,280 @@
+//! The ledger's thread: the one writer (INV-5).
+//!
+//! Commands come in, and what was waiting is taken in as one group: folded,
+//! published, committed, acknowledged, in this order; what may not be shown
+//! before it is durable is published after the commit. Only this thread waits
+//! for the disk. What a command means is [`luge_core::ledger`]'s business.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use luge_core::{
+    ledger::{Applied, Change, Command, Delta, Ledger, Reply},
+    view::{Layered, Pending, Write},
+    world::World,
+};
+use luge_io::{
+    mailbox::{self, Inbox, Outbox, SendError, Waited},
+    oneshot,
+    time::clock,
+};
+use luge_store::{CommitError, Store, Writer};
+
+use crate::message::{Message, Outboxes};
+
+/// One command, and where its reply goes.
+pub struct Job {
+    command: Command,
+    reply: Option<oneshot::Sender<Reply>>,
+}
+
+/// How shards and helpers reach the ledger. It ends when the last of these is
+/// gone.
+#[derive(Clone)]
+pub struct LedgerHandle {
+    jobs: Outbox<Job>,
+    world: Arc<ArcSwap<World>>,
+}
+
+impl LedgerHandle {
+    /// Hands over a command; the reply comes once it is durable.
+    ///
+    /// # Errors
+    /// The command, where the ledger has as many waiting as it takes on, or has
+    /// ended.
+    pub fn submit(&self, command: Command) -> Result<oneshot::Receiver<Reply>, Box<Command>> {
+        let (sender, receiver) = oneshot::channel();
+        self.send(Job { command, reply: Some(sender) }).map(|()| receiver)
+    }
+
+    /// The same without a reply.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub fn submit_quietly(&self, command: Command) -> Result<(), Box<Command>> {
+        self.send(Job { command, reply: None })
+    }
+
+    fn send(&self, job: Job) -> Result<(), Box<Command>> {
+        self.jobs.try_send(job).map_err(|error| match error {
+            SendError::Full(job) | SendError::Closed(job) => Box::new(job.command),
+        })
+    }
+
+    /// The newest published world.
+    pub fn world(&self) -> Arc<World> {
+        self.world.load_full()
+    }
+}
+
+/// The thread's state.
+struct Thread {
+    ledger: Ledger,
+    store: Store,
+    writer: Writer,
+    world: Arc<ArcSwap<World>>,
+    shards: Outboxes,
+    /// Deltas for shards whose inbox was full, in order.
+    backlog: VecDeque<(usize, Arc<Delta>)>,
+}
+
+/// How the ledger's thread is started.
+pub struct Start {
+    /// What the tables hold, folded.
+    pub ledger: Ledger,
+    /// The tables.
+    pub store: Store,
+    /// The right to write them.
+    pub writer: Writer,
+    /// The shards.
+    pub shards: Outboxes,
+    /// Commands that may wait.
+    pub commands_max: usize,
+    /// Commands in one commit.
+    pub group_max: usize,
+}
+
+/// Starts the ledger's thread.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn start(start: Start) -> io::Result<(LedgerHandle, thread::JoinHandle<()>)> {
+    let Start { mut ledger, store, writer, shards, commands_max, group_max } = start;
+    let world = Arc::new(ArcSwap::new(ledger.publish(Pending::default())));
+    let (jobs, inbox) = mailbox::inbox(commands_max);
+    let handle = LedgerHandle { jobs, world: Arc::clone(&world) };
+    let mut state = Thread { ledger, store, writer, world, shards, backlog: VecDeque::new() };
+    let run = move || state.run(&inbox, group_max.max(1));
+    let thread = thread::Builder::new().name("ledger".to_owned()).spawn(run)?;
+    Ok((handle, thread))
+}
+
+/// How long the thread sleeps when nothing comes.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long it waits for a shard whose inbox is full before it looks again.
+const BACKLOG_PATIENCE: Duration = Duration::from_millis(2);
+
+impl Thread {
+    fn run(&mut self, inbox: &Inbox<Job>, group_max: usize) {
+        let mut jobs = Vec::with_capacity(group_max);
+        loop {
+            let patience = if self.backlog.is_empty() { PATIENCE } else { BACKLOG_PATIENCE };
+            let waited = inbox.wait_blocking(&mut jobs, group_max, patience);
+            self.send_backlog();
+            if !jobs.is_empty() {
+                self.group(jobs.drain(..));
+            }
+            if matches!(waited, Waited::Closed) {
+                return;
+            }
+        }
+    }
+
+    /// Takes in what was waiting, as one transaction.
+    fn group(&mut self, jobs: impl Iterator<Item = Job>) {
+        let folded = match self.fold(jobs) {
+            Ok(folded) => folded,
+            Err(error) => return fatal("the store could not be read", &error),
+        };
+        if folded.early {
+            self.publish(folded.pending, &folded.change);
+            self.commit(&folded.writes);
+            // Readers need not look at what is in the tables now.
+            self.world.store(self.ledger.publish(Pending::default()));
+        } else {
+            self.commit(&folded.writes);
+            self.publish(Pending::default(), &folded.change);
+        }
+        for (reply, sender) in folded.replies {
+            // Who asked may have gone away.
+            let _gone = sender.send(reply);
+        }
+    }
+
+    fn fold(&mut self, jobs: impl Iterator<Item = Job>) -> Result<Folded, luge_store::ReadError> {
+        let ledger = &mut self.ledger;
+        self.store.read(|reader| {
+            let mut folded = Folded { early: true, ..Folded::default() };
+            for Job { command, reply } in jobs {
+                let view = Layered { pending: &folded.pending, below: reader };
+                let applied = ledger.apply(&view, clock::now_ms(), command);
+                folded.add(applied, reply);
+            }
+            folded
+        })
+    }
+
+    fn publish(&mut self, pending: Pending, change: &Change) {
+        let world = self.ledger.publish(pending);
+        self.world.store(Arc::clone(&world));
+        if change.is_empty() {
+            return;
+        }
+        for shard in self.interested(&world, change) {
+            let change = change.clone();
+            let delta = Arc::new(Delta { world: Arc::clone(&world), change });
+            self.backlog.push_back((shard, delta));
+        }
+        self.send_backlog();
+    }
+
+    /// The shards with a user whom the change concerns.
+    fn interested(&self, world: &World, change: &Change) -> Vec<usize> {
+        let count = self.shards.count();
+        let mut interested = vec![false; count];
+        let users = change.users.iter().map(|user| user.user);
+        let devices = change.devices.iter().map(|device| device.user);
+        let rooms = change.rooms.iter().filter_map(|room| world.room(*room));
+        let members = rooms.flat_map(|room| room.local_users.keys().copied());
+        let mut missing = count;
+        for user in users.chain(devices).chain(members) {
+            let shard = self.shards.shard_of(user);
+            if !std::mem::replace(&mut interested[shard], true) {
+                missing -= 1;
+                if missing == 0 {
+                    break;
+                }
+            }
+        }
+        (0..count).filter(|shard| interested[*shard]).collect()
+    }
+
+    /// Sends what waits, as far as inboxes take it; each shard's in order.
+    fn send_backlog(&mut self) {
+        let mut full = vec![false; self.shards.count()];
+        let waiting = std::mem::take(&mut self.backlog);
+        for (shard, delta) in waiting {
+            if !full[shard] {
+                match self.shards.send(shard, Message::Delta(Arc::clone(&delta))) {
+                    Ok(()) => continue,
+                    Err(SendError::Full(_)) => full[shard] = true,
+                    // The shard has ended; nobody there waits for news.
+                    Err(SendError::Closed(_)) => continue,
+                }
+            }
+            self.backlog.push_back((shard, delta));
+        }
+    }
+
+    /// Commits, however long it takes: nothing is acknowledged meanwhile, and
+    /// so nothing is lost.
+    fn commit(&mut self, writes: &[Write]) {
+        if writes.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        let mut wait = Duration::from_millis(100);
+        loop {
+            match self.writer.commit(writes) {
+                Ok(()) => return,
+                Err(error) if error.is_transient() => {
+                    let since_s = started.elapsed().as_secs();
+                    tracing::error!(%error, since_s, "the store takes no writes; trying again");
+                    thread::park_timeout(wait);
+                    wait = (wait * 2).min(Duration::from_secs(10));
+                }
+                Err(error) => return fatal_commit(&error),
+            }
+        }
+    }
+}
+
+fn fatal_commit(error: &CommitError) {
+    fatal("the store cannot be written", error);
+}
+
+/// The ledger cannot go on, and nobody can without it: the process ends, and
+/// recovers by starting again.
+fn fatal(what: &str, error: &dyn std::error::Error) {
+    let source = error.source().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(%error, source, "{what}: ending; start Luge again");
+    std::process::exit(1);
+}
+
+/// What came of a group so far.
+#[derive(Default)]
+struct Folded {
+    writes: Vec<Write>,
+    pending: Pending,
+    change: Change,
+    early: bool,
+    replies: Vec<(Reply, oneshot::Sender<Reply>)>,
+}
+
+impl Folded {
+    fn add(&mut self, applied: Applied, reply: Option<oneshot::Sender<Reply>>) {
+        for write in &applied.writes {
+            self.pending.insert((write.table, write.key.clone()), write.value.clone());
+        }
+        self.writes.extend(applied.writes);
+        self.change.extend(applied.change);
+        self.early &= applied.early;
+        self.replies.extend(reply.map(|sender| (applied.reply, sender)));
+    }
+}

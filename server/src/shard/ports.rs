@@ -1,0 +1,206 @@
+//! What a shard's effects do: answers go out, polls and fetches are started,
+//! commands go to the ledger.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+};
+
+use luge_core::{
+    dialect::simplified,
+    id::{DeviceNumber, UserNumber},
+    ledger::Command,
+    record::{DeviceRecord, key},
+    request::Dialect,
+    shard::{
+        Answered, Effect, Effects, Event, FetchOrder, PollOrder, PollOutcome, Refusal, Ticket,
+        Token, Validation,
+    },
+    view::{Table, View},
+};
+use luge_io::{gate::Gate, mailbox::Outbox, oneshot, task, turn::Flow};
+use luge_store::Store;
+use rustc_hash::FxHashMap;
+
+use crate::{
+    ledger::LedgerHandle,
+    message::{Answer, Message},
+    upstream::{self, Homeserver, Taker},
+};
+
+/// What the ports are made of.
+pub struct PortsConfig {
+    /// The shard's own inbox.
+    pub inbox: Outbox<Message>,
+    /// The ledger.
+    pub ledger: LedgerHandle,
+    /// The tables.
+    pub store: Store,
+    /// The homeserver.
+    pub homeserver: Homeserver,
+    /// What takes sync answers in.
+    pub taker: Taker,
+    /// Fetches in flight at once.
+    pub fetches_max: usize,
+}
+
+/// One shard's ports. Lives on the shard's thread.
+pub struct Ports {
+    config: PortsConfig,
+    replies: RefCell<FxHashMap<Ticket, oneshot::Sender<Answer>>>,
+    polls: RefCell<FxHashMap<DeviceNumber, oneshot::Sender<()>>>,
+    /// Commands that the ledger could not take yet, in order.
+    backlog: RefCell<VecDeque<Box<Command>>>,
+    fetches: Gate,
+    drained: Cell<bool>,
+}
+
+impl Ports {
+    /// Ports made of `config`.
+    pub fn new(config: PortsConfig) -> Rc<Self> {
+        let fetches = Gate::new(config.fetches_max);
+        Rc::new(Self {
+            config,
+            replies: RefCell::default(),
+            polls: RefCell::default(),
+            backlog: RefCell::default(),
+            fetches,
+            drained: Cell::new(false),
+        })
+    }
+
+    /// Notes where a request's answer goes.
+    pub fn admit(&self, ticket: Ticket, reply: oneshot::Sender<Answer>) {
+        self.replies.borrow_mut().insert(ticket, reply);
+    }
+
+    /// Nobody waits for this answer any more.
+    pub fn abandon(&self, ticket: Ticket) {
+        self.replies.borrow_mut().remove(&ticket);
+    }
+
+    /// Starts every effect of a turn.
+    pub fn perform(self: &Rc<Self>, effects: &mut Effects) -> Flow {
+        self.send_backlog();
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Respond { ticket, answer } => self.respond(ticket, answer),
+                Effect::Poll(order) => self.poll(order),
+                Effect::CancelPoll(device) => {
+                    if let Some(cancel) = self.polls.borrow_mut().remove(&device) {
+                        // The poll may just have ended by itself.
+                        let _ended = cancel.send(());
+                    }
+                }
+                Effect::Validate { user, device, token } => self.validate(user, device, token),
+                Effect::Fetch(order) => self.fetch(order),
+                Effect::Ledger(command) => self.backlog.borrow_mut().push_back(Box::new(command)),
+                Effect::Drained => self.drained.set(true),
+            }
+        }
+        self.send_backlog();
+        let done = self.drained.get() && self.backlog.borrow().is_empty();
+        if done { Flow::Stop } else { Flow::Continue }
+    }
+
+    fn send_backlog(&self) {
+        let mut backlog = self.backlog.borrow_mut();
+        while let Some(command) = backlog.pop_front() {
+            if let Err(command) = self.config.ledger.submit_quietly(*command) {
+                backlog.push_front(command);
+                break;
+            }
+        }
+    }
+
+    fn respond(&self, ticket: Ticket, answer: Answered) {
+        let Some(reply) = self.replies.borrow_mut().remove(&ticket) else { return };
+        let answer = match answer {
+            Answered::Response(Dialect::Simplified, response) => {
+                Answer { status: 200, body: simplified::write(&response) }
+            }
+            Answered::Refused(Refusal { status, body }) => Answer { status, body },
+        };
+        // A client that went away has been, or will be, reported apart.
+        drop(reply.send(answer));
+    }
+
+    /// Tells the shard itself. Its inbox holds room for what its own tasks have
+    /// to say (INV-3).
+    fn tell(&self, event: Event) {
+        if self.config.inbox.try_send(Message::Event(event)).is_err() {
+            tracing::error!("INV-3: a shard's inbox is full for its own events");
+        }
+    }
+
+    fn poll(self: &Rc<Self>, order: PollOrder) {
+        let (cancel, cancelled) = oneshot::channel();
+        self.polls.borrow_mut().insert(order.device, cancel);
+        let ports = Rc::clone(self);
+        drop(task::spawn(async move {
+            let (user, device) = (order.user, order.device);
+            let poll = upstream::poll(&ports.config.homeserver, &ports.config.taker, &order);
+            if let Some(outcome) = unless(poll, cancelled).await {
+                ports.polls.borrow_mut().remove(&device);
+                ports.tell(Event::PollFinished { user, device, outcome });
+            }
+        }));
+    }
+
+    fn validate(self: &Rc<Self>, user: UserNumber, device: DeviceNumber, token: Token) {
+        let ports = Rc::clone(self);
+        drop(task::spawn(async move {
+            let validation = match ports.names(user, device) {
+                Some((user_id, device_id)) => {
+                    let homeserver = &ports.config.homeserver;
+                    upstream::validate(homeserver, &token, &user_id, &device_id).await
+                }
+                None => Validation::Refused(Refusal::logged_out()),
+            };
+            ports.tell(Event::Validated { user, device, token, validation });
+        }));
+    }
+
+    fn names(&self, user: UserNumber, device: DeviceNumber) -> Option<(String, String)> {
+        let user_id = self.config.ledger.world().user_id(user)?.to_string();
+        let read = self.config.store.read(|reader| {
+            reader.get(Table::Devices, &key::device(device)).and_then(DeviceRecord::decode)
+        });
+        Some((user_id, read.ok()??.device_id))
+    }
+
+    fn fetch(self: &Rc<Self>, order: FetchOrder) {
+        let ports = Rc::clone(self);
+        drop(task::spawn(async move {
+            let permit = ports.fetches.enter().await;
+            let config = &ports.config;
+            let succeeded = upstream::fetch(&config.homeserver, &config.ledger, &order).await;
+            drop(permit);
+            ports.tell(Event::Fetched { want: order.want, succeeded });
+        }));
+    }
+}
+
+/// What the future comes to, unless it is cancelled before.
+async fn unless(
+    future: impl Future<Output = PollOutcome>,
+    cancelled: oneshot::Receiver<()>,
+) -> Option<PollOutcome> {
+    let (mut future, mut cancelled) = (pin!(future), pin!(cancelled));
+    poll_fn(|context| {
+        if let Poll::Ready(outcome) = future.as_mut().poll(context) {
+            return Poll::Ready(Some(outcome));
+        }
+        match cancelled.as_mut().poll(context) {
+            Poll::Ready(Ok(())) => Poll::Ready(None),
+            // A newer poll of the device took the place of the means to cancel
+            // this one.
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}

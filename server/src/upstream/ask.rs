@@ -1,0 +1,253 @@
+//! Requests to the homeserver, and refusals made of its answers.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use luge_core::shard::{PollOrder, PollOutcome, Refusal};
+use luge_io::http::{Body, Client, ClientError, Timeouts};
+use serde::Deserialize;
+
+use crate::config::ServerLimits;
+
+/// The homeserver, as one shard reaches it.
+#[derive(Clone)]
+pub struct Homeserver {
+    client: Client,
+    base: String,
+    limits: ServerLimits,
+}
+
+/// A homeserver URL that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the homeserver URL {url:?} cannot be used: give it as http://host:port or https://host")]
+pub struct UrlError {
+    url: String,
+}
+
+/// Whose a token is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Identity {
+    /// The user.
+    pub user_id: String,
+    /// The device; absent for application services and some admin tokens.
+    #[serde(default)]
+    pub device_id: Option<String>,
+}
+
+/// A Matrix error body, as far as it is read.
+#[derive(Default, Deserialize)]
+struct MatrixError {
+    #[serde(default)]
+    errcode: Option<String>,
+    #[serde(default)]
+    retry_after_ms: Option<u64>,
+}
+
+/// Bytes of an error body that are passed on.
+const ERROR_BYTES_MAX: usize = 64 << 10;
+
+impl Homeserver {
+    /// The homeserver at `url`.
+    ///
+    /// # Errors
+    /// The URL has no scheme or no host.
+    pub fn new(client: Client, url: &str, limits: &ServerLimits) -> Result<Self, UrlError> {
+        let base = url.trim_end_matches('/').to_owned();
+        let parsed: Option<http::Uri> = base.parse().ok();
+        let usable = parsed.is_some_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
+        });
+        if !usable {
+            return Err(UrlError { url: url.to_owned() });
+        }
+        Ok(Self { client, base, limits: limits.clone() })
+    }
+
+    /// Asks for something that is read whole.
+    pub(super) async fn get(
+        &self,
+        path: &str,
+        token: &str,
+        patience: Duration,
+        bytes_max: usize,
+    ) -> Result<Response<Bytes>, ClientError> {
+        let request = Request::get(format!("{}{path}", self.base))
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .header(header::ACCEPT, "application/json")
+            .body(Body::empty())
+            .map_err(|error| ClientError::Broken(error.into()))?;
+        let body_chunk = Duration::from_millis(self.limits.body_timeout_ms);
+        let timeouts = Timeouts { header: patience, body_chunk };
+        let response = self.client.send_with(request, timeouts).await?;
+        let (head, body) = response.into_parts();
+        let max = if head.status.is_success() { bytes_max } else { ERROR_BYTES_MAX };
+        Ok(Response::from_parts(head, body.read_limited(max).await?))
+    }
+
+    pub(super) fn answer_timeout(&self) -> Duration {
+        Duration::from_millis(self.limits.answer_timeout_ms)
+    }
+
+    pub(super) fn limits(&self) -> &ServerLimits {
+        &self.limits
+    }
+
+    /// Whose a token is, or why that is not known.
+    pub(super) async fn whoami(&self, token: &str) -> Result<Identity, Denied> {
+        let path = "/_matrix/client/v3/account/whoami";
+        let answer = self.get(path, token, self.answer_timeout(), ERROR_BYTES_MAX).await;
+        let answer = answer.map_err(|error| Denied::Unknown(unreachable(&error)))?;
+        match answer.status() {
+            StatusCode::OK => serde_json::from_slice(answer.body())
+                .map_err(|_| Denied::Unknown(not_json("the homeserver's whoami answer"))),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Err(Denied::Refused(passed_on(&answer)))
+            }
+            StatusCode::TOO_MANY_REQUESTS => Err(Denied::Unknown(passed_on(&answer))),
+            status => Err(Denied::Unknown(failing(status))),
+        }
+    }
+
+    /// One `/sync`.
+    pub(super) async fn sync(&self, order: &PollOrder) -> Result<Bytes, PollOutcome> {
+        let waits = Duration::from_millis(order.timeout_ms);
+        let patience = match order.since {
+            None => Duration::from_millis(self.limits.initial_sync_timeout_ms),
+            Some(_) => waits + self.answer_timeout(),
+        };
+        let path = sync_path(order);
+        let bytes_max = self.limits.sync_bytes_max;
+        let answer = self.get(&path, &order.token.secret, patience, bytes_max).await;
+        let answer = answer.map_err(|error| PollOutcome::Failed(unreachable(&error)))?;
+        if answer.status() == StatusCode::OK {
+            return Ok(answer.into_body());
+        }
+        Err(poll_outcome(&answer, order.since.is_some()))
+    }
+}
+
+/// Why a token's owner is not known.
+pub(super) enum Denied {
+    /// The homeserver refuses the token.
+    Refused(Refusal),
+    /// The homeserver could not say.
+    Unknown(Refusal),
+}
+
+fn sync_path(order: &PollOrder) -> String {
+    let limit = if order.since.is_some() { 50 } else { 20 };
+    let rooms = if order.with_rooms { "" } else { r#""rooms":[],"# };
+    let filter = format!(
+        r#"{{"presence":{{"not_types":["*"]}},"room":{{{rooms}"timeline":{{"limit":{limit}}},"state":{{"lazy_load_members":true,"include_redundant_members":true}}}}}}"#
+    );
+    let mut path = format!(
+        "/_matrix/client/v3/sync?set_presence=offline&timeout={}&use_state_after=true\
+         &org.matrix.msc4222.use_state_after=true&filter={}",
+        order.timeout_ms,
+        escaped(&filter)
+    );
+    if let Some(since) = &order.since {
+        path.push_str("&since=");
+        path.push_str(&escaped(since));
+    }
+    path
+}
+
+/// Percent-encoded, so that it can stand in a path segment or a query value.
+pub(super) fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            for digit in [byte >> 4, byte & 15] {
+                out.push(char::from(b"0123456789ABCDEF"[usize::from(digit)]));
+            }
+        }
+    }
+    out
+}
+
+/// What a `/sync` answer other than 200 means.
+fn poll_outcome(answer: &Response<Bytes>, had_since: bool) -> PollOutcome {
+    let error: MatrixError = serde_json::from_slice(answer.body()).unwrap_or_default();
+    match answer.status() {
+        StatusCode::UNAUTHORIZED => PollOutcome::Unauthorized(passed_on(answer)),
+        StatusCode::FORBIDDEN => PollOutcome::Refused(passed_on(answer)),
+        StatusCode::TOO_MANY_REQUESTS => {
+            let header = answer.headers().get(header::RETRY_AFTER);
+            let seconds = header.and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
+            let wait_ms = seconds.map(|seconds| seconds.saturating_mul(1000));
+            PollOutcome::Limited { wait_ms: wait_ms.or(error.retry_after_ms).unwrap_or(1000) }
+        }
+        StatusCode::BAD_REQUEST if had_since => {
+            tracing::warn!(errcode = error.errcode, "the homeserver does not know a since token");
+            PollOutcome::SinceRejected
+        }
+        status => PollOutcome::Failed(failing(status)),
+    }
+}
+
+/// The homeserver's own error for the client, or one like it where it is not
+/// Matrix's.
+fn passed_on(answer: &Response<Bytes>) -> Refusal {
+    let status = answer.status().as_u16();
+    let body = std::str::from_utf8(answer.body()).ok();
+    let is_error = |body: &&str| {
+        serde_json::from_str::<MatrixError>(body).is_ok_and(|error| error.errcode.is_some())
+    };
+    match body.filter(is_error) {
+        Some(body) => Refusal { status, body: body.to_owned() },
+        None => {
+            let errcode = if status == 401 { "M_UNKNOWN_TOKEN" } else { "M_FORBIDDEN" };
+            Refusal::new(status, errcode, "the homeserver refused the access token")
+        }
+    }
+}
+
+/// The homeserver cannot be reached, or not in time.
+fn unreachable(error: &ClientError) -> Refusal {
+    let late = matches!(error, ClientError::HeaderTimeout | ClientError::BodyTimeout);
+    let status = if late { 504 } else { 502 };
+    Refusal::new(status, "M_UNKNOWN", &format!("the homeserver gives no answer: {error}"))
+}
+
+fn failing(status: StatusCode) -> Refusal {
+    let error = format!("the homeserver fails with status {}", status.as_u16());
+    Refusal::new(502, "M_UNKNOWN", &error)
+}
+
+pub(super) fn not_json(what: &str) -> Refusal {
+    Refusal::new(502, "M_UNKNOWN", &format!("{what} is not what the specification says"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_into_a_url_is_escaped() {
+        assert_eq!(escaped("s1_2~a-b.c"), "s1_2~a-b.c");
+        assert_eq!(escaped("{\"a\" é/&"), "%7B%22a%22%20%C3%A9%2F%26");
+    }
+
+    #[test]
+    fn the_homeservers_refusals_keep_their_meaning() {
+        let answer = |status: u16, body: &str| {
+            Response::builder().status(status).body(Bytes::from(body.to_owned())).unwrap()
+        };
+        let soft = r#"{"errcode":"M_UNKNOWN_TOKEN","error":"gone","soft_logout":true}"#;
+        let refusal = Refusal { status: 401, body: soft.to_owned() };
+        assert_eq!(poll_outcome(&answer(401, soft), true), PollOutcome::Unauthorized(refusal));
+        let limited = answer(429, r#"{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":1500}"#);
+        assert_eq!(poll_outcome(&limited, true), PollOutcome::Limited { wait_ms: 1500 });
+        assert_eq!(poll_outcome(&answer(400, "{}"), true), PollOutcome::SinceRejected);
+        assert!(matches!(poll_outcome(&answer(400, "{}"), false), PollOutcome::Failed(_)));
+        let PollOutcome::Unauthorized(odd) = poll_outcome(&answer(401, "<html>"), true) else {
+            panic!("a 401 is a refusal of the token, whatever its body");
+        };
+        assert!(odd.body.contains("M_UNKNOWN_TOKEN"));
+    }
+}

@@ -1,0 +1,95 @@
+//! What a response lacked: member lists, single members, tokens for paging
+//! back. Each is fetched once and kept.
+
+use luge_core::{
+    connection::Want,
+    id::RoomNumber,
+    ledger::{Command, MemberList},
+    shard::FetchOrder,
+    upstream::{self, Limits},
+};
+use serde::Deserialize;
+
+use super::ask::{Homeserver, escaped};
+use crate::ledger::LedgerHandle;
+
+/// Fetches what `order` wants and has the ledger keep it; true once it is
+/// durable.
+pub async fn fetch(homeserver: &Homeserver, ledger: &LedgerHandle, order: &FetchOrder) -> bool {
+    let command = match &order.want {
+        Want::Members(room) => members(homeserver, order, *room).await,
+        Want::Member(room, user_id) => member(homeserver, order, *room, user_id).await,
+        Want::PrevBatch(room, sequence, event_id) => prev_batch(homeserver, order, event_id)
+            .await
+            .map(|token| Command::PrevBatch { room: *room, sequence: *sequence, token }),
+    };
+    let Some(command) = command else { return false };
+    match ledger.submit(command) {
+        Ok(reply) => reply.await.is_ok(),
+        Err(_busy) => false,
+    }
+}
+
+async fn get(homeserver: &Homeserver, order: &FetchOrder, path: &str) -> Option<bytes::Bytes> {
+    let bytes_max = homeserver.limits().answer_bytes_max;
+    let patience = homeserver.answer_timeout();
+    let answer = homeserver.get(path, &order.token.secret, patience, bytes_max).await;
+    match answer {
+        Ok(answer) if answer.status().is_success() => Some(answer.into_body()),
+        Ok(answer) => {
+            tracing::debug!(status = answer.status().as_u16(), "a fetch was refused");
+            None
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a fetch failed");
+            None
+        }
+    }
+}
+
+async fn members(homeserver: &Homeserver, order: &FetchOrder, room: RoomNumber) -> Option<Command> {
+    let path = format!(
+        "/_matrix/client/v3/rooms/{}/members?not_membership=leave",
+        escaped(&order.room_id)
+    );
+    let body = get(homeserver, order, &path).await?;
+    let (events, set_asides) = upstream::parse_events(&body, "chunk", &Limits::default()).ok()?;
+    if set_asides.count > 0 {
+        let count = set_asides.count;
+        tracing::warn!(room_id = &*order.room_id, count, "malformed members set aside");
+    }
+    Some(Command::Members(MemberList { room, events, complete: true }))
+}
+
+/// A whole member event, which `/state/{type}/{key}` gives on request of some
+/// servers alone; `/members` gives it everywhere.
+async fn member(
+    homeserver: &Homeserver,
+    order: &FetchOrder,
+    room: RoomNumber,
+    user_id: &str,
+) -> Option<Command> {
+    let path = format!(
+        "/_matrix/client/v3/rooms/{}/state/m.room.member/{}?format=event",
+        escaped(&order.room_id),
+        escaped(user_id)
+    );
+    let body = get(homeserver, order, &path).await?;
+    let event = upstream::parse_event(std::str::from_utf8(&body).ok()?, &Limits::default()).ok()?;
+    let is_it = event.kind == "m.room.member" && event.state_key.as_deref() == Some(user_id);
+    is_it.then(|| Command::Members(MemberList { room, events: vec![event], complete: false }))
+}
+
+async fn prev_batch(homeserver: &Homeserver, order: &FetchOrder, event_id: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Context {
+        start: String,
+    }
+    let path = format!(
+        "/_matrix/client/v3/rooms/{}/context/{}?limit=0",
+        escaped(&order.room_id),
+        escaped(event_id)
+    );
+    let body = get(homeserver, order, &path).await?;
+    serde_json::from_slice::<Context>(&body).ok().map(|context| context.start)
+}

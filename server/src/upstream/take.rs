@@ -1,0 +1,153 @@
+//! From a `/sync` body to durable facts: parsed on the shard where it is small,
+//! by a helper thread where it is large, and handed to the ledger.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use luge_core::{
+    ledger::{Command, Polled, Reply},
+    shard::PollOrder,
+    upstream::{self, Limits, Scanned, SyncBatch},
+};
+use luge_io::{helpers::Helpers, oneshot, time};
+
+use crate::{config::ServerLimits, ledger::LedgerHandle};
+
+/// What takes bodies in.
+#[derive(Clone)]
+pub struct Taker {
+    ledger: LedgerHandle,
+    helpers: Helpers,
+}
+
+/// A body that is durable.
+pub(super) struct Taken {
+    /// Its `next_batch`, where it had one.
+    pub(super) since: Option<String>,
+}
+
+/// Rooms of a large body that go to the ledger at once.
+const PART_ROOMS_MAX: usize = 100;
+/// Bytes of them.
+const PART_BYTES_MAX: usize = 2 << 20;
+/// How long a helper waits for the ledger before it gives up. The ledger is
+/// then in trouble of its own; the poll is repeated.
+const LEDGER_PATIENCE: Duration = Duration::from_secs(600);
+/// Pause before a command is offered again to a ledger that has enough to do.
+const LEDGER_PAUSE: Duration = Duration::from_millis(20);
+
+impl Taker {
+    /// Takes bodies in for `ledger`.
+    pub fn new(ledger: LedgerHandle, helpers: Helpers) -> Self {
+        Self { ledger, helpers }
+    }
+
+    /// Parses `body` and has the ledger take it in; done when it is durable.
+    pub(super) async fn take(
+        &self,
+        order: &PollOrder,
+        body: Bytes,
+        limits: &ServerLimits,
+    ) -> Result<Taken, String> {
+        if body.len() <= limits.parse_inline_bytes_max {
+            let batch = upstream::parse(&body, &Limits::default()).map_err(|it| it.to_string())?;
+            let since = batch.next_batch.clone();
+            note_set_aside(&batch);
+            self.submit(order, batch, true).await?;
+            return Ok(Taken { since });
+        }
+        let (ledger, order) = (self.ledger.clone(), order.clone());
+        let job = move || take_in_parts(&ledger, &order, &body);
+        let answer = loop {
+            match self.helpers.run(job.clone()) {
+                Ok(answer) => break answer,
+                Err(_busy) => time::sleep(LEDGER_PAUSE).await,
+            }
+        };
+        answer.await.map_err(|_| "it could not be parsed".to_owned())?
+    }
+
+    async fn submit(
+        &self,
+        order: &PollOrder,
+        batch: SyncBatch,
+        last_part: bool,
+    ) -> Result<Reply, String> {
+        let mut command = Box::new(polled(order, batch, last_part));
+        loop {
+            match self.ledger.submit(*command) {
+                Ok(reply) => return reply.await.map_err(|_| "the ledger has ended".to_owned()),
+                Err(refused) => {
+                    command = refused;
+                    time::sleep(LEDGER_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+fn polled(order: &PollOrder, batch: SyncBatch, last_part: bool) -> Command {
+    Command::Polled(Box::new(Polled {
+        user: order.user,
+        device: order.device,
+        since: order.since.clone(),
+        with_rooms: order.with_rooms,
+        last_part,
+        batch,
+    }))
+}
+
+/// Parses a large body room by room and hands it over part by part, on a
+/// helper thread: neither memory nor a shard's turn grows with the account.
+fn take_in_parts(ledger: &LedgerHandle, order: &PollOrder, body: &[u8]) -> Result<Taken, String> {
+    let limits = Limits::default();
+    let scanned = Scanned::scan(body, &limits).map_err(|error| error.to_string())?;
+    let mut part = SyncBatch::default();
+    let mut part_bytes = 0;
+    for range in scanned.rooms() {
+        let (room, set_asides) = scanned.room(range);
+        part_bytes += range.range.len();
+        part.rooms.push(room);
+        part.add_set_aside(set_asides, &limits);
+        if part.rooms.len() >= PART_ROOMS_MAX || part_bytes >= PART_BYTES_MAX {
+            note_set_aside(&part);
+            submit_blocking(ledger, polled(order, std::mem::take(&mut part), false))?;
+            part_bytes = 0;
+        }
+    }
+    let mut last = scanned.rest();
+    last.rooms = part.rooms;
+    note_set_aside(&last);
+    let since = last.next_batch.clone();
+    submit_blocking(ledger, polled(order, last, true))?;
+    Ok(Taken { since })
+}
+
+fn submit_blocking(ledger: &LedgerHandle, command: Command) -> Result<(), String> {
+    let mut command = Box::new(command);
+    let mut reply: oneshot::Receiver<Reply> = loop {
+        match ledger.submit(*command) {
+            Ok(reply) => break reply,
+            Err(refused) => {
+                command = refused;
+                std::thread::park_timeout(LEDGER_PAUSE);
+            }
+        }
+    };
+    match reply.wait_blocking(LEDGER_PATIENCE) {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(_)) => Err("the ledger has ended".to_owned()),
+        None => Err("the ledger gave no answer in time".to_owned()),
+    }
+}
+
+fn note_set_aside(batch: &SyncBatch) {
+    for it in &batch.set_aside {
+        let room_id = it.room_id.as_deref().unwrap_or_default();
+        tracing::warn!(room_id, place = it.place, reason = it.reason, "malformed and set aside");
+    }
+    let more = batch.set_aside_count.saturating_sub(batch.set_aside.len() as u64);
+    if more > 0 {
+        tracing::warn!(more, "more of the same sync answer was set aside");
+    }
+}
