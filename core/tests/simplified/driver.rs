@@ -1,0 +1,345 @@
+//! One shard and one ledger, driven by hand: time moves when a test says so,
+//! polls are answered when a test answers them, everything else at once.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use luge_core::{
+    connection::Want,
+    dialect::{RequestLimits, simplified},
+    id::{DeviceNumber, UserNumber},
+    ledger::{Command, MemberList, Polled, Reply, SignIn},
+    shard::{
+        Answered, ClientRequest, Effect, Event, FetchOrder, Hint, PollOrder, PollOutcome, Refusal,
+        Shard, ShardLimits, Ticket, Token, Validation,
+    },
+    upstream::{Limits, parse},
+    view::MemoryTables,
+};
+use serde_json::{Value, json};
+
+use crate::harness::{Book, strict};
+
+const START_MS: u64 = 1_800_000_000_000;
+const SECRET: u64 = 7;
+
+/// A signed-in device of a user.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) user_id: Arc<str>,
+    pub(crate) user: UserNumber,
+    pub(crate) device: DeviceNumber,
+    token: Token,
+}
+
+/// An answer as the client gets it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Got {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
+}
+
+/// A Luge in a test's hand.
+pub(crate) struct Luge {
+    book: Book,
+    shard: Shard,
+    limits: ShardLimits,
+    now_ms: u64,
+    event_ms: u64,
+    tickets: u64,
+    syncs: u64,
+    since: BTreeMap<DeviceNumber, String>,
+    polls: BTreeMap<DeviceNumber, PollOrder>,
+    answers: BTreeMap<Ticket, Got>,
+    /// What was ordered to be fetched and not yet given.
+    pub(crate) fetches: Vec<FetchOrder>,
+    /// Whether tokens are found valid as soon as somebody asks.
+    pub(crate) validates: bool,
+    pub(crate) drained: bool,
+}
+
+impl Luge {
+    pub(crate) fn new() -> Self {
+        Self::with(ShardLimits::default())
+    }
+
+    pub(crate) fn with(limits: ShardLimits) -> Self {
+        let book = Book::open(MemoryTables::default());
+        let shard = Shard::new(limits.clone(), Arc::clone(book.world()), START_MS, SECRET);
+        Self {
+            book,
+            shard,
+            limits,
+            now_ms: START_MS,
+            event_ms: START_MS - 1_000_000,
+            tickets: 0,
+            syncs: 0,
+            since: BTreeMap::new(),
+            polls: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            fetches: Vec::new(),
+            validates: true,
+            drained: false,
+        }
+    }
+
+    /// Stops in order and starts again from the tables.
+    pub(crate) fn restart(&mut self) {
+        self.apply(Event::Stop);
+        assert!(self.drained, "nothing is left to do");
+        self.kill();
+    }
+
+    /// Starts again from the tables, as after a crash.
+    pub(crate) fn kill(&mut self) {
+        let book = Book::open(self.book.tables().clone());
+        self.now_ms += 1_000;
+        self.shard = Shard::new(self.limits.clone(), Arc::clone(book.world()), self.now_ms, SECRET);
+        self.book = book;
+        self.polls.clear();
+        self.drained = false;
+        self.apply(Event::Tick(self.now_ms));
+    }
+
+    /// A device that has logged in at the homeserver.
+    pub(crate) fn sign_in(&mut self, user_id: &str, device_id: &str) -> Client {
+        let mut key = [0; 32];
+        let name = format!("{user_id}/{device_id}");
+        for (byte, of_name) in key.iter_mut().zip(name.bytes()) {
+            *byte = of_name;
+        }
+        let command = Command::SignIn(SignIn {
+            user_id: user_id.to_owned(),
+            device_id: device_id.to_owned(),
+            token_key: key,
+            token_sealed: b"sealed".to_vec(),
+        });
+        let Reply::SignedIn(user, device) = self.command(command) else {
+            panic!("a sign-in is answered with numbers");
+        };
+        let token = Token { key, secret: name.into() };
+        Client { user_id: user_id.into(), user, device, token }
+    }
+
+    /// A device whose user is in no room, after its first sync.
+    pub(crate) fn fresh(&mut self, user_id: &str) -> Client {
+        let client = self.sign_in(user_id, "DEV");
+        self.sync(&client, json!({}));
+        client
+    }
+
+    /// The homeserver answers the device's next poll with `answer`. What lacks
+    /// a time gets one, each later than the one before.
+    pub(crate) fn sync(&mut self, client: &Client, answer: Value) {
+        self.sync_as(client, answer, true);
+    }
+
+    /// As [`Self::sync`], to a poll that asked for no rooms.
+    pub(crate) fn sync_without_rooms(&mut self, client: &Client, answer: Value) {
+        self.sync_as(client, answer, false);
+    }
+
+    fn sync_as(&mut self, client: &Client, mut answer: Value, with_rooms: bool) {
+        self.date(&mut answer);
+        self.syncs += 1;
+        let next_batch = format!("s{}", self.syncs);
+        answer["next_batch"] = next_batch.clone().into();
+        let batch = parse(answer.to_string().as_bytes(), &Limits::default())
+            .expect("the answer is an object");
+        assert_eq!(batch.set_aside, [], "a test's answers are sound");
+        let since = self.since.insert(client.device, next_batch.clone());
+        self.command(Command::Polled(Box::new(Polled {
+            user: client.user,
+            device: client.device,
+            since,
+            with_rooms,
+            last_part: true,
+            batch,
+        })));
+        self.end_poll(client, PollOutcome::Advanced { since: Some(next_batch) });
+    }
+
+    /// The device's poll, if one is in flight, ends with `outcome`.
+    pub(crate) fn end_poll(&mut self, client: &Client, outcome: PollOutcome) {
+        if self.polls.remove(&client.device).is_some() {
+            let (user, device) = (client.user, client.device);
+            self.apply(Event::PollFinished { user, device, outcome });
+        }
+    }
+
+    /// The device's poll in flight.
+    pub(crate) fn poll(&self, client: &Client) -> Option<&PollOrder> {
+        self.polls.get(&client.device)
+    }
+
+    /// Gives every event without `origin_server_ts` its own.
+    fn date(&mut self, value: &mut Value) {
+        match value {
+            Value::Object(members) => {
+                if members.contains_key("event_id") {
+                    self.event_ms += 1_000;
+                    let ms = self.event_ms;
+                    members.entry("origin_server_ts").or_insert(ms.into());
+                }
+                members.values_mut().for_each(|value| self.date(value));
+            }
+            Value::Array(elements) => elements.iter_mut().for_each(|value| self.date(value)),
+            _ => {}
+        }
+    }
+
+    /// Time passes.
+    pub(crate) fn wait(&mut self, ms: u64) {
+        self.now_ms += ms;
+        self.apply(Event::Tick(self.now_ms));
+    }
+
+    /// Front mode saw something go through.
+    pub(crate) fn hint(&mut self, client: &Client, hint: Hint) {
+        self.apply(Event::Hint { user: client.user, hint });
+    }
+
+    /// The user forgets a room.
+    pub(crate) fn forget(&mut self, client: &Client, room_id: &str) {
+        let room = self.book.world().find_room(room_id).expect("the room is known").number;
+        self.hint(client, Hint::Forget(room));
+    }
+
+    /// The homeserver says what it thinks of a device's token.
+    pub(crate) fn validate(&mut self, client: &Client, validation: Validation) {
+        let (user, device, token) = (client.user, client.device, client.token.clone());
+        self.apply(Event::Validated { user, device, token, validation });
+    }
+
+    /// The members of a room that were ordered are there.
+    pub(crate) fn give_members(&mut self, members: &mut [Value], complete: bool) {
+        let at = self
+            .fetches
+            .iter()
+            .position(|it| matches!(it.want, Want::Members(_) | Want::Member(..)));
+        let order = self.fetches.remove(at.expect("members were asked for"));
+        let (Want::Members(room) | Want::Member(room, _)) = order.want else { unreachable!() };
+        members.iter_mut().for_each(|member| self.date(member));
+        let events = members.iter().map(|member| {
+            luge_core::upstream::parse_event(&member.to_string(), &Limits::default())
+                .expect("the event is sound")
+        });
+        let events = events.collect();
+        self.command(Command::Members(MemberList { room, events, complete }));
+        self.apply(Event::Fetched { want: order.want, succeeded: true });
+    }
+
+    /// Asks, with `pos` and `timeout` as members of `request`.
+    pub(crate) fn send(&mut self, client: &Client, mut request: Value) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        let members = request.as_object_mut().expect("a request is an object");
+        let mut query = Vec::new();
+        for name in ["pos", "timeout"] {
+            match members.remove(name) {
+                Some(Value::String(value)) => query.push((name.to_owned(), value)),
+                Some(value) => query.push((name.to_owned(), value.to_string())),
+                None => {}
+            }
+        }
+        let body = request.to_string();
+        let limits = RequestLimits::default();
+        match simplified::parse(&query, body.as_bytes(), &client.user_id, &limits) {
+            Ok(request) => self.apply(Event::Request(Box::new(ClientRequest {
+                ticket,
+                user: client.user,
+                user_id: Arc::clone(&client.user_id),
+                device: client.device,
+                token: client.token.clone(),
+                confirmed: self.validates,
+                request,
+            }))),
+            Err(error) => {
+                let refusal = Refusal::new(400, error.errcode(), &error.to_string());
+                self.answer(ticket, &Answered::Refused(refusal));
+            }
+        }
+        ticket
+    }
+
+    /// The answer to a request, once.
+    pub(crate) fn answered(&mut self, ticket: Ticket) -> Option<Got> {
+        self.answers.remove(&ticket)
+    }
+
+    /// The client goes away.
+    pub(crate) fn abandon(&mut self, ticket: Ticket) {
+        self.apply(Event::Abandoned(ticket));
+    }
+
+    /// Asks, and is answered at once.
+    pub(crate) fn ask(&mut self, client: &Client, request: Value) -> Value {
+        let ticket = self.send(client, request);
+        self.body(ticket)
+    }
+
+    /// The answer that has come to a request.
+    pub(crate) fn body(&mut self, ticket: Ticket) -> Value {
+        let got = self.answered(ticket).expect("the request is answered");
+        assert_eq!(got.status, 200, "{}", got.body);
+        got.body
+    }
+
+    /// Asks, and is refused at once: the error code.
+    pub(crate) fn refused(&mut self, client: &Client, request: Value) -> (u16, String) {
+        let ticket = self.send(client, request);
+        let got = self.answered(ticket).expect("the request is answered");
+        (got.status, got.body["errcode"].as_str().unwrap_or_default().to_owned())
+    }
+
+    fn command(&mut self, command: Command) -> Reply {
+        let (reply, delta) = self.book.take_in(command, self.now_ms);
+        if let Some(delta) = delta {
+            self.apply(Event::Delta(delta));
+        }
+        reply
+    }
+
+    fn apply(&mut self, event: Event) {
+        let mut effects = Vec::new();
+        self.shard.apply(event, self.book.tables(), &mut effects);
+        self.shard.settle(self.book.tables(), &mut effects);
+        for effect in effects {
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Respond { ticket, answer } => self.answer(ticket, &answer),
+            Effect::Poll(order) => {
+                assert!(
+                    self.polls.insert(order.device, order).is_none(),
+                    "a device has one poll in flight"
+                );
+            }
+            Effect::CancelPoll(device) => drop(self.polls.remove(&device)),
+            Effect::Validate { user, device, token } if self.validates => {
+                let validation = Validation::Valid;
+                self.apply(Event::Validated { user, device, token, validation });
+            }
+            Effect::Validate { .. } => {}
+            Effect::Fetch(order) => self.fetches.push(order),
+            Effect::Ledger(command) => drop(self.command(command)),
+            Effect::Drained => self.drained = true,
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: &Answered) {
+        let (status, body) = match answer {
+            Answered::Response(_, response) => {
+                let body = simplified::write(response);
+                strict(&body);
+                (200, body)
+            }
+            Answered::Refused(refusal) => (refusal.status, refusal.body.clone()),
+        };
+        let body = serde_json::from_str(&body).expect("a body is JSON");
+        let again = self.answers.insert(ticket, Got { status, body });
+        assert!(again.is_none(), "a request is answered once");
+    }
+}

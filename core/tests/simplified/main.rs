@@ -1,0 +1,20 @@
+//! The simplified dialect, from requests to JSON answers: what a client may
+//! rely on, case by case. A [`driver::Luge`] is fed with `/sync` answers and
+//! asked; nothing here looks inside it.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod answers;
+mod connection;
+mod driver;
+mod encryption;
+mod events;
+mod extensions;
+mod lists;
+mod membership;
+mod meta;
+mod polling;
+mod required_state;
+mod subscriptions;
+mod timeline;

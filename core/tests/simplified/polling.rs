@@ -1,0 +1,281 @@
+//! Waiting: for news, for a first sync, for the homeserver's word about a token.
+
+use luge_core::shard::{Hint, PollOutcome, Refusal, Validation};
+use serde_json::{Value, json};
+
+use crate::{
+    answers::{position, rooms, timeline},
+    driver::{Client, Luge},
+    events::{ALICE, BOB, all, at, beginning, joined, joined_with, list, message, waiting},
+};
+
+fn request() -> Value {
+    list(5, json!([]))
+}
+
+fn room() -> (Luge, Client) {
+    let mut luge = Luge::new();
+    let alice = luge.sign_in(ALICE, "A");
+    luge.sync(&alice, joined("!r:x", &beginning("$r", &[ALICE, BOB])));
+    (luge, alice)
+}
+
+/// Goal: a message releases who waits.
+#[test]
+fn room_data_releases_a_long_poll() {
+    let (mut luge, alice) = room();
+    let answer = luge.ask(&alice, request());
+    let held = luge.send(&alice, waiting(position(&answer), request()));
+    assert_eq!(luge.answered(held), None);
+    luge.sync(&alice, joined("!r:x", &[message("$m", BOB)]));
+    assert_eq!(timeline(&luge.body(held), "!r:x"), ["$m"]);
+}
+
+/// Goal: without news the answer is empty, at the timeout and not before.
+#[test]
+fn a_long_poll_without_news_ends_empty_at_its_timeout() {
+    let (mut luge, alice) = room();
+    let bob = luge.fresh(BOB);
+    let answer = luge.ask(&alice, request());
+    let held = luge.send(&alice, waiting(position(&answer), request()));
+    luge.wait(29_000);
+    luge.sync(&bob, joined("!other:x", &beginning("$o", &[BOB])));
+    assert_eq!(luge.answered(held), None, "another's room is no news, and extends nothing");
+    luge.wait(1_000);
+    let answer = luge.body(held);
+    assert_eq!((rooms(&answer), &answer["lists"]["all"]["count"]), (vec![], &1.into()));
+    luge.ask(&alice, at(position(&answer), request()));
+}
+
+/// Goal: lists alone are no reason to wake anybody.
+#[test]
+fn lists_alone_release_nobody() {
+    let (mut luge, alice) = room();
+    luge.sync(&alice, joined("!s:x", &beginning("$s", &[ALICE])));
+    let top = || json!({"lists": {"all": {"ranges": [[0, 0]], "timeline_limit": 1, "required_state": []}}});
+    let answer = luge.ask(&alice, top());
+    let held = luge.send(&alice, waiting(position(&answer), top()));
+    let direct = json!({"type": "m.direct", "content": {BOB: ["!r:x"]}});
+    luge.sync(&alice, json!({"account_data": {"events": [direct]}}));
+    let unread = json!({"unread_notifications": {"notification_count": 4, "highlight_count": 0}});
+    luge.sync(&alice, joined_with("!s:x", &[], unread));
+    assert_eq!(luge.answered(held), None);
+}
+
+/// Goal: without position, the answer is immediate.
+#[test]
+fn a_first_request_does_not_wait() {
+    let mut luge = Luge::new();
+    let alice = luge.fresh(ALICE);
+    let mut first = request();
+    first["timeout"] = 30_000.into();
+    assert_eq!(rooms(&luge.ask(&alice, first)), [] as [&str; 0]);
+}
+
+/// Goal: a newer request ends the older.
+#[test]
+fn a_newer_request_ends_the_one_that_waits() {
+    let (mut luge, alice) = room();
+    let answer = luge.ask(&alice, request());
+    let older = luge.send(&alice, waiting(position(&answer), request()));
+    let newer = luge.send(&alice, waiting(position(&answer), request()));
+    assert_eq!(rooms(&luge.body(older)), [] as [&str; 0]);
+    luge.sync(&alice, joined("!r:x", &[message("$m", BOB)]));
+    assert_eq!(timeline(&luge.body(newer), "!r:x"), ["$m"]);
+}
+
+/// Goal: connections of one device do not end each other's requests.
+#[test]
+fn other_connections_go_on_waiting() {
+    let (mut luge, alice) = room();
+    let named = |name: &str| {
+        let mut request = request();
+        request["conn_id"] = name.into();
+        request
+    };
+    let one = luge.ask(&alice, named("one"));
+    let held = luge.send(&alice, waiting(position(&one), named("one")));
+    luge.ask(&alice, named("two"));
+    assert_eq!(luge.answered(held), None);
+}
+
+/// Goal: a client that went away has changed nothing.
+#[test]
+fn an_abandoned_request_changes_nothing() {
+    let (mut luge, alice) = room();
+    let answer = luge.ask(&alice, request());
+    let held = luge.send(&alice, waiting(position(&answer), request()));
+    luge.abandon(held);
+    luge.sync(&alice, joined("!r:x", &[message("$m", BOB)]));
+    assert_eq!(luge.answered(held), None);
+    let answer = luge.ask(&alice, at(position(&answer), request()));
+    assert_eq!(timeline(&answer, "!r:x"), ["$m"]);
+}
+
+/// Goal: who waits for the first sync is answered when it is there.
+#[test]
+fn a_first_sync_is_waited_for() {
+    let mut luge = Luge::new();
+    let alice = luge.sign_in(ALICE, "A");
+    let ticket = luge.send(&alice, request());
+    assert_eq!(luge.answered(ticket), None);
+    let poll = luge.poll(&alice).expect("the homeserver is asked").clone();
+    assert_eq!((poll.since, poll.with_rooms, poll.timeout_ms), (None, true, 0));
+    luge.sync(&alice, joined("!r:x", &beginning("$r", &[ALICE])));
+    assert_eq!(rooms(&luge.body(ticket)), ["!r:x"]);
+    let poll = luge.poll(&alice).expect("it goes on");
+    assert!(poll.since.is_some() && poll.timeout_ms > 0);
+}
+
+/// Goal: a first sync that takes too long is a 504, and goes on.
+#[test]
+fn a_first_sync_that_takes_too_long_is_a_gateway_timeout() {
+    let mut luge = Luge::new();
+    let alice = luge.sign_in(ALICE, "A");
+    let ticket = luge.send(&alice, request());
+    luge.wait(60_000);
+    assert_eq!(luge.answered(ticket).expect("it is answered").status, 504);
+    assert!(luge.poll(&alice).is_some());
+    luge.sync(&alice, json!({}));
+    luge.ask(&alice, request());
+}
+
+/// Goal: what the homeserver refuses reaches who waits, as it is.
+#[test]
+fn the_homeservers_refusals_are_passed_on() {
+    let consent = Refusal::new(403, "M_CONSENT_NOT_GIVEN", "read this");
+    let unauthorized = Refusal::new(401, "M_UNKNOWN_TOKEN", "gone");
+    let down = Refusal::new(502, "M_UNKNOWN", "down");
+    for (outcome, refusal) in [
+        (PollOutcome::Refused(consent.clone()), consent),
+        (PollOutcome::Unauthorized(unauthorized.clone()), unauthorized),
+        (PollOutcome::Failed(down.clone()), down),
+    ] {
+        let mut luge = Luge::new();
+        let alice = luge.sign_in(ALICE, "A");
+        let ticket = luge.send(&alice, request());
+        luge.end_poll(&alice, outcome.clone());
+        let got = luge.answered(ticket).expect("it is answered");
+        assert_eq!(
+            (got.status, got.body.to_string()),
+            {
+                let body: Value = serde_json::from_str(&refusal.body).expect("a body is JSON");
+                (refusal.status, body.to_string())
+            },
+            "{outcome:?}"
+        );
+    }
+}
+
+/// Goal: a homeserver that is busy is asked again, later.
+#[test]
+fn a_failed_poll_is_tried_again_after_a_while() {
+    let (mut luge, alice) = room();
+    for outcome in [
+        PollOutcome::Limited { wait_ms: 3_000 },
+        PollOutcome::Failed(Refusal::new(502, "M_UNKNOWN", "down")),
+    ] {
+        luge.ask(&alice, request());
+        assert!(luge.poll(&alice).is_some());
+        luge.end_poll(&alice, outcome);
+        assert!(luge.poll(&alice).is_none());
+        luge.wait(3_000);
+        assert!(luge.poll(&alice).is_some());
+    }
+}
+
+/// Goal: a `since` that is not known any more costs no connection.
+#[test]
+fn a_rejected_since_starts_over_upstream_alone() {
+    let (mut luge, alice) = room();
+    let answer = luge.ask(&alice, request());
+    luge.end_poll(&alice, PollOutcome::SinceRejected);
+    luge.wait(60_000);
+    let poll = luge.poll(&alice).expect("it is asked again");
+    assert_eq!(poll.since, None);
+    luge.sync(
+        &alice,
+        joined("!r:x", &[beginning("$r", &[ALICE, BOB]), vec![message("$m", BOB)]].concat()),
+    );
+    let answer = luge.ask(&alice, at(position(&answer), request()));
+    assert_eq!(timeline(&answer, "!r:x"), ["$m"]);
+    assert_eq!(answer["rooms"]["!r:x"].get("initial"), None);
+}
+
+/// Goal: an unknown token is asked about before anything is told.
+#[test]
+fn nothing_is_told_before_the_token_is_known() {
+    let (mut luge, alice) = room();
+    luge.validates = false;
+    luge.restart();
+    let ticket = luge.send(&alice, request());
+    assert_eq!(luge.answered(ticket), None);
+    luge.validate(&alice, Validation::Valid);
+    assert_eq!(rooms(&luge.body(ticket)), ["!r:x"]);
+    luge.restart();
+    let ticket = luge.send(&alice, request());
+    luge.validate(&alice, Validation::Refused(Refusal::new(401, "M_UNKNOWN_TOKEN", "no")));
+    assert_eq!(luge.answered(ticket).expect("it is answered").status, 401);
+}
+
+/// Goal: a second device's first poll asks for no rooms.
+#[test]
+fn a_second_device_shares_the_rooms() {
+    let (mut luge, alice) = room();
+    luge.ask(&alice, request());
+    luge.sync(&alice, json!({}));
+    luge.wait(1_000);
+    let second = luge.sign_in(ALICE, "B");
+    let answer = luge.ask(&second, request());
+    assert_eq!(rooms(&answer), ["!r:x"], "the rooms are here already");
+    let poll = luge.poll(&second).expect("it is polled");
+    assert_eq!((poll.with_rooms, &poll.since), (false, &None));
+    luge.sync_without_rooms(&second, json!({}));
+    assert!(luge.poll(&second).expect("it is polled").with_rooms);
+}
+
+/// Goal: a stop answers who waits; the positions are good afterwards.
+#[test]
+fn a_stop_answers_who_waits() {
+    let (mut luge, alice) = room();
+    let answer = luge.ask(&alice, request());
+    let held = luge.send(&alice, waiting(position(&answer), request()));
+    luge.restart();
+    let answer = luge.body(held);
+    luge.sync(&alice, joined("!r:x", &[message("$m", BOB)]));
+    let answer = luge.ask(&alice, at(position(&answer), request()));
+    assert_eq!(timeline(&answer, "!r:x"), ["$m"]);
+}
+
+/// Goal: a device that is gone is answered so, and nothing of it stays.
+#[test]
+fn a_purged_device_is_logged_out() {
+    let (mut luge, alice) = room();
+    let answer = luge.ask(&alice, request());
+    let held = luge.send(&alice, waiting(position(&answer), request()));
+    luge.hint(&alice, Hint::Purge(vec![alice.device]));
+    assert_eq!(luge.answered(held).expect("it is answered").status, 401);
+    assert!(luge.poll(&alice).is_none());
+}
+
+/// Goal: a device that syncs for itself is not polled until it asks again.
+#[test]
+fn a_classic_sync_parks_the_poller() {
+    let (mut luge, alice) = room();
+    let answer = luge.ask(&alice, request());
+    luge.hint(&alice, Hint::ClassicSync(alice.device));
+    assert!(luge.poll(&alice).is_none());
+    luge.ask(&alice, at(position(&answer), request()));
+    assert!(luge.poll(&alice).is_some());
+}
+
+/// Goal: a new room enters the window of who waits.
+#[test]
+fn a_room_that_enters_the_window_releases_a_long_poll() {
+    let (mut luge, alice) = room();
+    let answer = luge.ask(&alice, request());
+    let held = luge.send(&alice, waiting(position(&answer), request()));
+    luge.sync(&alice, all([joined("!new:x", &beginning("$new", &[ALICE]))]));
+    let answer = luge.body(held);
+    assert_eq!((rooms(&answer), &answer["lists"]["all"]["count"]), (vec!["!new:x"], &2.into()));
+}
