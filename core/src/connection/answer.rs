@@ -75,7 +75,9 @@ pub fn answer(asked: Asked<'_>) -> Answer {
         next.rooms.insert(*room, Arc::new(outcome.sent));
         wants.extend(outcome.wants);
         if let Some(entry) = outcome.entry {
-            sent_events.insert(*room, outcome.event_ids);
+            let expanded = entry.timeline.as_ref().is_some_and(|timeline| timeline.expanded);
+            let (event_ids, anew) = (outcome.event_ids, entry.initial || expanded);
+            sent_events.insert(*room, extension::SentTimeline { event_ids, anew });
             response.rooms.push(entry);
         }
     }

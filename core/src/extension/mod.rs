@@ -20,8 +20,18 @@ use crate::{
     response,
 };
 
-/// The ids of the events that a response carries, by room.
-pub(crate) type SentEvents = FxHashMap<RoomNumber, Vec<String>>;
+/// What a response tells of timelines, by room.
+pub(crate) type SentEvents = FxHashMap<RoomNumber, SentTimeline>;
+
+/// What a response tells of one room's timeline.
+#[derive(Debug, Default)]
+pub(crate) struct SentTimeline {
+    /// The ids of its events.
+    pub(crate) event_ids: Vec<String>,
+    /// Whether they are not only news: the room is new to the client, or it
+    /// asks for more than before.
+    pub(crate) anew: bool,
+}
 
 /// What extensions' scopes are made of.
 #[derive(Clone, Copy)]

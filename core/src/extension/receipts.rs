@@ -30,17 +30,19 @@ pub(super) fn answer(
     for gate in scoping.gates(scope).filter(Gate::is_joined) {
         let room = gate.room_number();
         let before = told(scoping.asked, room).receipts;
-        if before.is_some_and(|before| gate.receipts_changed() <= before) {
+        let sent = sent_events.get(&room);
+        let anew = sent.is_some_and(|sent| sent.anew);
+        if !anew && before.is_some_and(|before| gate.receipts_changed() <= before) {
             continue;
         }
         note(next, room, |told| told.receipts = Some(scoping.asked.source.world.sequence));
         let mut receipts = Receipts::default();
-        match before {
-            Some(before) => gate.receipts(before, &mut |receipt| receipts.add(receipt)),
-            None => {
-                let on = sent_events.get(&room).map_or(&[][..], |events| events);
-                first(&gate, on, &mut receipts);
-            }
+        if let Some(before) = before {
+            gate.receipts(before, &mut |receipt| receipts.add(receipt));
+        }
+        if anew || before.is_none() {
+            let on = sent.map_or(&[][..], |sent| &sent.event_ids);
+            first(&gate, on, &mut receipts);
         }
         if receipts.count > 0 {
             rooms.push((Arc::clone(gate.room_id()), receipts.event()));
