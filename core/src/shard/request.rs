@@ -132,6 +132,7 @@ impl Shard {
         let Some(device) = device else { return Err(Refusal::logged_out()) };
         let slot = device.slot(place.device, &place.conn_id, &view, age_ms, now_ms);
         slot.used_ms = now_ms;
+        slot.connection.take_if(|it| now_ms.saturating_sub(it.used_ms) > age_ms);
         let Some(position) = &request.position else {
             let roomless = request.lists.is_empty() && request.subscriptions.is_empty();
             slot.unsaved |= slot.connection.is_some() || !roomless;
