@@ -30,6 +30,8 @@ pub struct Asked<'a> {
     pub of_device: &'a DeviceRecord,
     /// The request.
     pub request: &'a Request,
+    /// The time, unix milliseconds.
+    pub now_ms: u64,
     /// What the client holds; `None` where it starts anew.
     pub base: Option<&'a State>,
 }
@@ -43,6 +45,9 @@ pub struct Answer {
     pub next: State,
     /// What the response lacks because it is not stored.
     pub wants: Vec<Want>,
+    /// When to answer anew at the latest, unix milliseconds: something is held
+    /// back until then.
+    pub again_ms: Option<u64>,
 }
 
 /// Something to fetch from the homeserver.
@@ -66,6 +71,7 @@ pub fn answer(asked: Asked<'_>) -> Answer {
     next.configs = selection.configs;
     let mut response = Response { lists, ..Response::default() };
     let mut wants = Vec::new();
+    let mut again_ms: Option<u64> = None;
     let mut sent_events = extension::SentEvents::default();
     for (room, config) in &selection.rooms {
         let Some(gate) = gate(asked, *room) else { continue };
@@ -74,6 +80,7 @@ pub fn answer(asked: Asked<'_>) -> Answer {
         let Some(outcome) = turn.outcome() else { continue };
         next.rooms.insert(*room, Arc::new(outcome.sent));
         wants.extend(outcome.wants);
+        again_ms = again_ms.into_iter().chain(outcome.again_ms).min();
         if let Some(entry) = outcome.entry {
             let expanded = entry.timeline.as_ref().is_some_and(|timeline| timeline.expanded);
             let (event_ids, anew) = (outcome.event_ids, entry.initial || expanded);
@@ -84,7 +91,7 @@ pub fn answer(asked: Asked<'_>) -> Answer {
     let scope = extension::Scoping { asked, windows: &selection.windows, rooms: &selection.rooms };
     response.extensions = extension::answer(scope, &sent_events, &mut next);
     next.cursor = asked.source.world.sequence;
-    Answer { response, next, wants }
+    Answer { response, next, wants, again_ms }
 }
 
 /// The gate of the one who asks to a room.
@@ -204,6 +211,8 @@ pub(super) struct Outcome {
     pub(super) sent: SentRoom,
     pub(super) event_ids: Vec<String>,
     pub(super) wants: Vec<Want>,
+    /// When what is held back is shown at the latest.
+    pub(super) again_ms: Option<u64>,
 }
 
 impl RoomTurn<'_> {

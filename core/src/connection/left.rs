@@ -30,7 +30,13 @@ pub(super) fn stripped_outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         stripped: Some(stripped),
         ..Room::default()
     };
-    Some(Outcome { entry: Some(entry), sent, event_ids: Vec::new(), wants: Vec::new() })
+    Some(Outcome {
+        entry: Some(entry),
+        sent,
+        event_ids: Vec::new(),
+        wants: Vec::new(),
+        again_ms: None,
+    })
 }
 
 /// A room after the user's time in it: what came up to the end and the client
@@ -49,6 +55,7 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
             sent: bare(turn),
             event_ids: Vec::new(),
             wants: Vec::new(),
+            again_ms: None,
         });
     }
     // A client that was in the room gets what it lacks; another gets it all.
@@ -69,7 +76,13 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         entry.required_state.push(&own);
     }
     entry.timeline = timeline.answer;
-    Some(Outcome { entry: Some(entry), sent, event_ids: timeline.event_ids, wants: Vec::new() })
+    Some(Outcome {
+        entry: Some(entry),
+        sent,
+        event_ids: timeline.event_ids,
+        wants: Vec::new(),
+        again_ms: None,
+    })
 }
 
 /// What a client holds of a room that it was told the end or the invite of.

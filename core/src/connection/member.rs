@@ -30,7 +30,10 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     let timeline = timeline(turn, before, expanded);
     let mut wants = timeline.wants;
     let required = required::state(turn, before, &timeline.people, &mut wants);
-    let (sent, mut entry) = summary(turn, before, required.lazy_members);
+    let (mut sent, mut entry) = summary(turn, before, required.lazy_members);
+    if let Some((first, _)) = timeline.held_back {
+        sent.cursor = sent.cursor.min(Sequence(first.0.saturating_sub(1)));
+    }
     entry.required_state = required.events;
     entry.timeline = timeline.answer;
     let says_something = before.is_none()
@@ -46,6 +49,7 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         sent,
         event_ids: timeline.event_ids,
         wants,
+        again_ms: timeline.held_back.map(|(_, until_ms)| until_ms),
     })
 }
 
@@ -63,7 +67,13 @@ pub(super) struct TimelineTurn {
     pub(super) people: Vec<String>,
     pub(super) event_ids: Vec<String>,
     pub(super) wants: Vec<Want>,
+    /// The first event that is held back, and until when at the latest.
+    pub(super) held_back: Option<(Sequence, u64)>,
 }
+
+/// How long a user's own event waits for the device's own poller, which alone
+/// knows its transaction id: without it a client shows the message twice.
+const OWN_EVENT_PATIENCE_MS: u64 = 3_000;
 
 /// The events that the client lacks, or all that it asks for where the room is
 /// new to it or it asks for more than before.
@@ -78,8 +88,9 @@ pub(super) fn timeline(
     }
     let anew = expanded || before.is_none();
     let after = before.filter(|_| !anew).map_or(Sequence::default(), |sent| sent.cursor);
-    let stretch = turn.gate.timeline(after, limit);
-    let mut timeline = TimelineTurn::default();
+    let mut stretch = turn.gate.timeline(after, limit);
+    let mut timeline =
+        TimelineTurn { held_back: hold_back(turn, &mut stretch), ..TimelineTurn::default() };
     let mut answer = Timeline { expanded, ..Timeline::default() };
     let first = stretch.events.first();
     answer.limited = if anew {
@@ -108,6 +119,23 @@ pub(super) fn timeline(
     timeline
 }
 
+/// Cuts the stretch before the first fresh event of the user's own that the
+/// device's poller has yet to report.
+fn hold_back(turn: RoomTurn<'_>, stretch: &mut Stretch) -> Option<(Sequence, u64)> {
+    let room = turn.gate.room_number();
+    let user_id = &*turn.asked.source.user.id;
+    let until = |event: &TimelineEvent| event.record.first_seen_ms + OWN_EVENT_PATIENCE_MS;
+    let at = stretch.events.iter().position(|event| {
+        let key = key::transaction_id(turn.asked.device, room, event.sequence);
+        event.record.sender == user_id
+            && until(event) > turn.asked.now_ms
+            && turn.asked.source.view.get(Table::TransactionIds, &key).is_none()
+    })?;
+    let held = (Sequence(stretch.events[at].sequence), until(&stretch.events[at]));
+    stretch.events.truncate(at);
+    Some(held)
+}
+
 /// The token for paging back from before the first event, else from before the
 /// nearest newer one: that overlaps, where an older one would leave a hole.
 fn prev_batch(stretch: &Stretch) -> Option<String> {
@@ -118,7 +146,8 @@ fn push_event(turn: RoomTurn<'_>, events: &mut Objects, event: &TimelineEvent) {
     let room = turn.gate.room_number();
     let key = key::transaction_id(turn.asked.device, room, event.sequence);
     let transaction_id = turn.asked.source.view.get(Table::TransactionIds, &key);
-    match transaction_id.and_then(|bytes| std::str::from_utf8(bytes).ok()) {
+    let transaction_id = transaction_id.and_then(|bytes| std::str::from_utf8(bytes).ok());
+    match transaction_id.filter(|transaction_id| !transaction_id.is_empty()) {
         Some(transaction_id) => {
             events.push(&with_transaction_id(&event.record.json, transaction_id));
         }

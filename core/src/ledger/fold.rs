@@ -56,6 +56,11 @@ impl<'a> Fold<'a> {
         view.scan(table, prefix, &key::after_prefix(prefix), Direction::Forward, visit);
     }
 
+    pub(super) fn scan_back(&self, table: Table, from: &[u8], to: &[u8], visit: Visit<'_>) {
+        let view = Layered { pending: &self.own, below: self.view };
+        view.scan(table, from, to, Direction::Backward, visit);
+    }
+
     pub(super) fn put(&mut self, table: Table, key: key::Key, value: impl Into<Arc<[u8]>>) {
         let value = Some(value.into());
         self.own.insert((table, key.clone()), value.clone());

@@ -18,7 +18,7 @@ pub(super) struct Chunk {
     /// For each event of the batch: where it is, and whether it is new there;
     /// `None` for one that was dropped.
     pub(super) places: Vec<Option<(Place, bool)>>,
-    /// The oldest number of the chunk in the timeline.
+    /// The oldest number from which on the chunk has all that is stored.
     pub(super) oldest: Option<u64>,
 }
 
@@ -45,6 +45,8 @@ impl Fold<'_> {
     /// Appends the new events of `batch` to the room's timeline.
     pub(super) fn timeline(&mut self, poll: Poll, room: &mut Room, batch: &RoomBatch) -> Chunk {
         let mut seen = FxHashSet::default();
+        // A poller that follows the room without a hole tells nothing old.
+        let follows = !poll.initial && !batch.limited;
         let known: Vec<Option<Place>> =
             batch.timeline.iter().map(|event| self.place(room.number, &event.event_id)).collect();
         let in_timeline = |place: &Option<Place>| place.is_some_and(|place| place.timeline);
@@ -56,7 +58,7 @@ impl Fold<'_> {
                 _ if !is_first_sight => None,
                 Some(place) if place.timeline => Some((place, false)),
                 // What comes in front of known events is old: it is not shown.
-                _ if last_known.is_some_and(|last| index < last) => None,
+                _ if !follows && last_known.is_some_and(|last| index < last) => None,
                 before => {
                     let opens = index == 0;
                     let gap = opens && starts_segment(poll, room, batch);
@@ -65,15 +67,52 @@ impl Fold<'_> {
                     Some((self.append(poll, room, event, marks), true))
                 }
             };
-            if let (Some((place, _)), Some(transaction_id)) = (place, &event.transaction_id) {
-                let key = key::transaction_id(poll.device, room.number, place.sequence);
-                self.put(Table::TransactionIds, key, transaction_id.as_bytes());
-            }
+            self.note_own_event(poll, room.number, event, place);
             chunk.places.push(place);
         }
-        let numbers = chunk.places.iter().flatten().map(|(place, _)| place.sequence);
-        chunk.oldest = numbers.min();
+        chunk.oldest = self.oldest_shown(room.number, &chunk);
         chunk
+    }
+
+    /// The oldest number from which on the chunk has all that is stored: what
+    /// lies before was kept from this user, or from this poller.
+    fn oldest_shown(&self, room: RoomNumber, chunk: &Chunk) -> Option<u64> {
+        let numbers = chunk.places.iter().flatten().map(|(place, _)| place.sequence);
+        let told: FxHashSet<u64> = numbers.collect();
+        let (first, last) = (*told.iter().min()?, *told.iter().max()?);
+        let place = |sequence| Place { timeline: true, sequence };
+        let from = key::event(room, place(first));
+        let to = key::event(room, place(last.saturating_add(1)));
+        let mut oldest = last;
+        self.scan_back(Table::Events, &from, &to, &mut |key, _| {
+            let sequence = key::sequence_of(key).filter(|sequence| told.contains(sequence));
+            oldest = sequence.unwrap_or(oldest);
+            sequence.is_some()
+        });
+        Some(oldest)
+    }
+
+    /// Notes that the sender's own device was told of its event, and by which
+    /// transaction id: an empty one where it has none.
+    fn note_own_event(
+        &mut self,
+        poll: Poll,
+        room: RoomNumber,
+        event: &SyncEvent,
+        place: Option<(Place, bool)>,
+    ) {
+        let user_id = self.ledger.world.user_id(poll.user);
+        let is_own = user_id.is_some_and(|user_id| **user_id == *event.sender);
+        // Of old events nobody awaits it.
+        let is_due = event.transaction_id.is_some() || !poll.initial;
+        if let Some((place, _)) = place.filter(|_| is_own && is_due) {
+            let key = key::transaction_id(poll.device, room, place.sequence);
+            let transaction_id = event.transaction_id.as_deref();
+            if transaction_id.is_some() || self.get(Table::TransactionIds, &key).is_none() {
+                let bytes = transaction_id.unwrap_or_default().as_bytes();
+                self.put(Table::TransactionIds, key, bytes);
+            }
+        }
     }
 
     /// Where an event is, if it is known.

@@ -1,7 +1,7 @@
 //! What front mode saw go through, and what tokens turn out to be.
 
 use super::{
-    Effects, Shard,
+    Effects, Refusal, Shard,
     event::{Effect, Hint, Token, Validation},
     request::Hold,
 };
@@ -24,10 +24,19 @@ impl Shard {
             Hint::Purge(devices) => {
                 for device in devices {
                     self.park(user, device, out);
+                    // At once, and not when the ledger has come round to it:
+                    // the homeserver is asked about any token that still comes.
+                    if let Some(it) = self.device_mut(user, device) {
+                        it.tokens.clear();
+                    }
+                    self.answer_where(user, device, &Refusal::logged_out(), out, |_| true);
                     out.push(Effect::Ledger(Command::Purge(device)));
                 }
             }
             Hint::KeyCounts(device, counts) => {
+                if let Some(it) = self.device_mut(user, device) {
+                    it.record.one_time_keys_count = Some(counts.clone());
+                }
                 out.push(Effect::Ledger(Command::KeyCounts { device, counts }));
             }
             Hint::Forget(room) => out.push(Effect::Ledger(Command::Forget { user, room })),

@@ -190,7 +190,9 @@ impl Shard {
         if at_once || answer.response.is_news() {
             self.respond(place, &held, answer, out);
         } else {
-            let timeout_ms = held.request.timeout_ms;
+            let waited_ms = self.now_ms.saturating_sub(held.since_ms);
+            let again_ms = answer.again_ms.map(|at| at.saturating_sub(self.now_ms) + waited_ms);
+            let timeout_ms = held.request.timeout_ms.min(again_ms.unwrap_or(u64::MAX));
             self.hold(place, held, Hold::News, timeout_ms);
         }
     }
@@ -240,6 +242,7 @@ impl Shard {
             device: place.device,
             of_device: &device.record,
             request: &held.request,
+            now_ms: self.now_ms,
             base: held.base.as_ref(),
         }))
     }
