@@ -29,16 +29,22 @@ use luge_store::{CommitError, Store, Writer};
 use crate::message::{Message, Outboxes};
 
 /// One command, and where its reply goes.
-pub struct Job {
+struct Job {
     command: Command,
     reply: Option<oneshot::Sender<Reply>>,
 }
 
-/// How shards and helpers reach the ledger. It ends when the last of these is
-/// gone.
+/// What reaches the thread.
+enum Order {
+    Job(Box<Job>),
+    /// Nothing comes after this.
+    Finish,
+}
+
+/// How shards and helpers reach the ledger.
 #[derive(Clone)]
 pub struct LedgerHandle {
-    jobs: Outbox<Job>,
+    orders: Outbox<Order>,
     world: Arc<ArcSwap<World>>,
 }
 
@@ -62,9 +68,21 @@ impl LedgerHandle {
     }
 
     fn send(&self, job: Job) -> Result<(), Box<Command>> {
-        self.jobs.try_send(job).map_err(|error| match error {
-            SendError::Full(job) | SendError::Closed(job) => Box::new(job.command),
-        })
+        let refused = match self.orders.try_send(Order::Job(Box::new(job))) {
+            Ok(()) => return Ok(()),
+            Err(SendError::Full(order) | SendError::Closed(order)) => order,
+        };
+        match refused {
+            Order::Job(job) => Err(Box::new(job.command)),
+            Order::Finish => Ok(()),
+        }
+    }
+
+    /// Has the thread end once it has taken in all that came before. For who
+    /// knows that nothing comes after; false where it has ended, or has too
+    /// much to do to be told now.
+    pub fn finish(&self) -> bool {
+        self.orders.try_send(Order::Finish).is_ok()
     }
 
     /// The newest published world.
@@ -107,8 +125,8 @@ pub struct Start {
 pub fn start(start: Start) -> io::Result<(LedgerHandle, thread::JoinHandle<()>)> {
     let Start { mut ledger, store, writer, shards, commands_max, group_max } = start;
     let world = Arc::new(ArcSwap::new(ledger.publish(Pending::default())));
-    let (jobs, inbox) = mailbox::inbox(commands_max);
-    let handle = LedgerHandle { jobs, world: Arc::clone(&world) };
+    let (orders, inbox) = mailbox::inbox(commands_max);
+    let handle = LedgerHandle { orders, world: Arc::clone(&world) };
     let mut state = Thread { ledger, store, writer, world, shards, backlog: VecDeque::new() };
     let run = move || state.run(&inbox, group_max.max(1));
     let thread = thread::Builder::new().name("ledger".to_owned()).spawn(run)?;
@@ -121,17 +139,26 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const BACKLOG_PATIENCE: Duration = Duration::from_millis(2);
 
 impl Thread {
-    fn run(&mut self, inbox: &Inbox<Job>, group_max: usize) {
-        let mut jobs = Vec::with_capacity(group_max);
-        loop {
+    fn run(&mut self, inbox: &Inbox<Order>, group_max: usize) {
+        let mut orders = Vec::with_capacity(group_max);
+        let mut finished = false;
+        while !finished {
             let patience = if self.backlog.is_empty() { PATIENCE } else { BACKLOG_PATIENCE };
-            let waited = inbox.wait_blocking(&mut jobs, group_max, patience);
+            let waited = inbox.wait_blocking(&mut orders, group_max, patience);
             self.send_backlog();
+            finished = matches!(waited, Waited::Closed);
+            let jobs: Vec<Job> = orders
+                .drain(..)
+                .filter_map(|order| match order {
+                    Order::Job(job) => Some(*job),
+                    Order::Finish => {
+                        finished = true;
+                        None
+                    }
+                })
+                .collect();
             if !jobs.is_empty() {
-                self.group(jobs.drain(..));
-            }
-            if matches!(waited, Waited::Closed) {
-                return;
+                self.group(jobs.into_iter());
             }
         }
     }

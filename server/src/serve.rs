@@ -88,7 +88,8 @@ pub struct Running {
     url: String,
     stop: StopHandle,
     shards: Shards,
-    ledger: JoinHandle<()>,
+    ledger: LedgerHandle,
+    ledger_thread: JoinHandle<()>,
 }
 
 /// The means to stop a server, from any thread.
@@ -129,7 +130,12 @@ impl Running {
     /// Waits until it has ended, with everything durable.
     pub fn join(self) {
         self.shards.join();
-        if self.ledger.join().is_err() {
+        // Tasks that a shard's end cut short may still hold the ledger, and say
+        // nothing any more.
+        while !self.ledger_thread.is_finished() && !self.ledger.finish() {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        if self.ledger_thread.join().is_err() {
             tracing::error!("the ledger ended badly");
         }
     }
@@ -179,6 +185,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let helpers = Helpers::start("helper", count.clamp(1, 4), 1024).map_err(StartError::Thread)?;
     let secret = secret_number(&secrets);
     let ready_file = config.ready_file.clone();
+    let ledger_handle = ledger.clone();
     let parts = Arc::new(Parts {
         config,
         shards: outboxes.clone(),
@@ -196,7 +203,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         write_ready_file(&path, &url).map_err(StartError::ReadyFile)?;
     }
     let stop = StopHandle(Arc::new(Mutex::new(Some(outboxes))));
-    Ok(Running { url, stop, shards, ledger: ledger_thread })
+    Ok(Running { url, stop, shards, ledger: ledger_handle, ledger_thread })
 }
 
 fn start_shards(
@@ -273,15 +280,19 @@ async fn run_shard(
     let server = task::spawn(server);
     let Some(own) = parts.shards.own(context.index) else { return };
     drop(time::ticker(TICK, own.clone(), Message::Tick));
-    let driver = driver(&parts, context, own, homeserver, stop);
+    let ports = ports(&parts, own, homeserver);
+    let driver = driver(&parts, context, Rc::clone(&ports), stop);
     drop(parts);
     if let Err(error) = turn::run(driver, inbox).await {
         tracing::error!(%error, "a shard cannot go on: ending; start Luge again");
         std::process::exit(1);
     }
+    ports.wind_up().await;
+    tracing::debug!(shard = context.index, "the shard has drained");
     if let Err(error) = server.await {
         tracing::error!(%error, "a listener ended badly");
     }
+    tracing::debug!(shard = context.index, "the listener has ended");
 }
 
 fn endpoint(
@@ -312,27 +323,24 @@ fn endpoint(
     })
 }
 
-fn driver(
-    parts: &Parts,
-    context: ShardContext,
-    inbox: Outbox<Message>,
-    homeserver: Homeserver,
-    stop: Stop,
-) -> Driver {
-    let mut limits = parts.config.shard_limits.clone();
-    // The limit is the server's; each shard has its share of it.
-    limits.initial_syncs_max = limits.initial_syncs_max.div_ceil(context.count);
-    // Position numbers of different shards never meet.
-    let start_ms = parts.start_ms + context.index as u64;
-    let shard = Shard::new(limits, parts.ledger.world(), start_ms, parts.secret);
-    let ports = Ports::new(PortsConfig {
+fn ports(parts: &Parts, inbox: Outbox<Message>, homeserver: Homeserver) -> Rc<Ports> {
+    Ports::new(PortsConfig {
         inbox,
         ledger: parts.ledger.clone(),
         store: parts.store.clone(),
         homeserver,
         taker: Taker::new(parts.ledger.clone(), parts.helpers.clone()),
         fetches_max: 32,
-    });
+    })
+}
+
+fn driver(parts: &Parts, context: ShardContext, ports: Rc<Ports>, stop: Stop) -> Driver {
+    let mut limits = parts.config.shard_limits.clone();
+    // The limit is the server's; each shard has its share of it.
+    limits.initial_syncs_max = limits.initial_syncs_max.div_ceil(context.count);
+    // Position numbers of different shards never meet.
+    let start_ms = parts.start_ms + context.index as u64;
+    let shard = Shard::new(limits, parts.ledger.world(), start_ms, parts.secret);
     let patience = Duration::from_millis(parts.config.limits.stop_timeout_ms);
     Driver::new(shard, parts.store.clone(), ports, stop, patience)
 }

@@ -8,6 +8,7 @@ use std::{
     pin::pin,
     rc::Rc,
     task::Poll,
+    time::Duration,
 };
 
 use luge_core::{
@@ -22,7 +23,7 @@ use luge_core::{
     },
     view::{Table, View},
 };
-use luge_io::{gate::Gate, mailbox::Outbox, oneshot, task, turn::Flow};
+use luge_io::{gate::Gate, mailbox::Outbox, oneshot, task, time, turn::Flow};
 use luge_store::Store;
 use rustc_hash::FxHashMap;
 
@@ -81,6 +82,22 @@ impl Ports {
     /// Nobody waits for this answer any more.
     pub fn abandon(&self, ticket: Ticket) {
         self.replies.borrow_mut().remove(&ticket);
+    }
+
+    /// Calls off every poll, and waits a moment for what is under way: a task
+    /// that its shard's end cuts short would keep the store open.
+    pub async fn wind_up(self: Rc<Self>) {
+        for (_, cancel) in self.polls.borrow_mut().drain() {
+            // The poll may just have ended by itself.
+            let _ended = cancel.send(());
+        }
+        for _ in 0..WIND_UP_LOOKS {
+            if Rc::strong_count(&self) == 1 {
+                return;
+            }
+            time::sleep(WIND_UP_PAUSE).await;
+        }
+        tracing::debug!(tasks = Rc::strong_count(&self) - 1, "tasks are cut short");
     }
 
     /// Starts every effect of a turn.
@@ -184,6 +201,11 @@ impl Ports {
         }));
     }
 }
+
+/// How often a shard that ends looks whether its tasks have.
+const WIND_UP_LOOKS: usize = 200;
+/// How long it waits between two looks.
+const WIND_UP_PAUSE: Duration = Duration::from_millis(10);
 
 /// What the future comes to, unless it is cancelled before.
 async fn unless(
