@@ -3,12 +3,14 @@
 use std::{
     io::{BufRead, BufReader, Read},
     process::{Child, ChildStdout, Command, Output, Stdio},
+    sync::mpsc,
+    thread,
 };
 
 use http::Request;
 use luge_io::http::Body;
 
-use crate::setup::{BYTES_MAX, client, on_one_driver};
+use crate::setup::{BYTES_MAX, PATIENCE, client, on_one_driver};
 
 const SYNC: &str = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
 
@@ -25,7 +27,7 @@ fn run(arguments: &[&str]) -> Output {
 /// A started program, ended with the test whatever becomes of it.
 struct Program {
     child: Child,
-    output: BufReader<ChildStdout>,
+    output: Option<BufReader<ChildStdout>>,
 }
 
 impl Program {
@@ -33,13 +35,13 @@ impl Program {
         let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
-        Self { child, output }
+        Self { child, output: Some(output) }
     }
 
     /// The next line of its output.
     fn line(&mut self) -> String {
         let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
+        self.output.as_mut().unwrap().read_line(&mut line).unwrap();
         line
     }
 
@@ -48,9 +50,17 @@ impl Program {
     fn terminate(mut self) -> (Option<i32>, String, String) {
         let kill = format!("kill -TERM {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
-        let (mut rest, mut log) = (String::new(), String::new());
-        self.output.read_to_string(&mut rest).unwrap();
-        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        let (mut output, mut errors) =
+            (self.output.take().unwrap(), self.child.stderr.take().unwrap());
+        let (report, reported) = mpsc::channel();
+        let reader = thread::spawn(move || {
+            let (mut rest, mut log) = (String::new(), String::new());
+            output.read_to_string(&mut rest).unwrap();
+            errors.read_to_string(&mut log).unwrap();
+            report.send((rest, log)).unwrap();
+        });
+        let (rest, log) = reported.recv_timeout(PATIENCE).expect("the program ends when asked to");
+        reader.join().unwrap();
         (self.child.wait().unwrap().code(), rest, log)
     }
 }
