@@ -1,0 +1,697 @@
+//! Virtual time, and everything that travels in it: requests, answers, polls,
+//! deltas, commands. Whatever is late or lost is so by the seed.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use luge_core::{
+    connection::Want,
+    dialect::{RequestLimits, simplified},
+    id::{DeviceNumber, UserNumber},
+    ledger::{Command, Delta, MemberList, Polled, Reply, SignIn},
+    shard::{
+        Answered, ClientRequest, Effect, Event, FetchOrder, PollOrder, PollOutcome, Refusal, Shard,
+        ShardLimits, Ticket, Token, Validation,
+    },
+    upstream::{Limits, parse, parse_event},
+    view::MemoryTables,
+};
+use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::{
+    client::Connection,
+    harness::{Book, Group, strict},
+    homeserver::{Homeserver, Is, room_of},
+    random::Random,
+    visibility::Visibility,
+};
+
+pub(crate) const START_MS: u64 = 1_800_000_000_000;
+const SECRET: u64 = 7;
+
+/// What a run is like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) users: usize,
+    pub(crate) rooms: usize,
+    pub(crate) shards: usize,
+    /// Things that happen at the homeserver, at most.
+    pub(crate) actions: usize,
+    /// Events that happen at the homeserver, at most.
+    pub(crate) events: usize,
+    /// The longest pause between two of them.
+    pub(crate) pause_ms: u64,
+    pub(crate) crashes: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            users: 6,
+            rooms: 5,
+            shards: 3,
+            actions: 700,
+            events: usize::MAX,
+            pause_ms: 150,
+            crashes: true,
+        }
+    }
+}
+
+/// Who waits for the ledger.
+#[derive(Debug)]
+enum Then {
+    Nothing,
+    Polled(PollOrder, Option<String>),
+    Fetched(UserNumber, Want),
+}
+
+/// Something that will happen.
+#[derive(Debug)]
+enum Job {
+    Activity,
+    Poll(PollOrder, u64),
+    Ledger,
+    Commit,
+    Shard(usize, Box<Event>),
+    Tick(usize),
+    Client(usize),
+    Answer(usize, Ticket, u16, String),
+    Crash,
+    Stop,
+    Stopped,
+}
+
+impl Job {
+    /// Whether it ends with the process.
+    fn is_inside(&self) -> bool {
+        matches!(
+            self,
+            Self::Poll(..)
+                | Self::Ledger
+                | Self::Commit
+                | Self::Shard(..)
+                | Self::Tick(_)
+                | Self::Stopped
+        )
+    }
+}
+
+/// A device as Luge knows it.
+#[derive(Clone, Debug)]
+struct Numbers {
+    user: UserNumber,
+    device: DeviceNumber,
+    /// Which of its tokens is the valid one.
+    token: u64,
+}
+
+/// One run.
+pub(crate) struct Simulation {
+    pub(crate) random: Random,
+    pub(crate) settings: Settings,
+    pub(crate) now_ms: u64,
+    pub(crate) homeserver: Homeserver,
+    pub(crate) connections: Vec<Connection>,
+    /// Whether nothing goes wrong any more, so that everything comes to rest.
+    pub(crate) calm: bool,
+    pub(crate) actions: usize,
+    pub(crate) book: Book,
+    jobs: BTreeMap<(u64, u64), Job>,
+    order: u64,
+    tickets: u64,
+    numbers: Vec<Numbers>,
+    by_device: BTreeMap<DeviceNumber, usize>,
+    by_ticket: BTreeMap<Ticket, usize>,
+    shards: Vec<Shard>,
+    polls: BTreeMap<DeviceNumber, u64>,
+    /// When the last delta reaches each shard: they stay in order.
+    deltas_ms: Vec<u64>,
+    /// When the last request of each connection reaches its shard.
+    requests_ms: Vec<u64>,
+    commands: VecDeque<(Command, Then)>,
+    group: Option<(Group, Vec<Then>)>,
+    drained: usize,
+    stopping: bool,
+    visibility: Visibility,
+    trace: u64,
+}
+
+impl Simulation {
+    pub(crate) fn new(seed: u64, settings: Settings) -> Self {
+        let mut simulation = Self {
+            random: Random::new(seed),
+            settings,
+            now_ms: START_MS,
+            homeserver: Homeserver::default(),
+            connections: Vec::new(),
+            calm: false,
+            actions: 0,
+            book: Book::open(MemoryTables::default()),
+            jobs: BTreeMap::new(),
+            order: 0,
+            tickets: 0,
+            numbers: Vec::new(),
+            by_device: BTreeMap::new(),
+            by_ticket: BTreeMap::new(),
+            shards: Vec::new(),
+            polls: BTreeMap::new(),
+            deltas_ms: Vec::new(),
+            requests_ms: Vec::new(),
+            commands: VecDeque::new(),
+            group: None,
+            drained: 0,
+            stopping: false,
+            visibility: Visibility::default(),
+            trace: seed,
+        };
+        simulation.homeserver.state_after = simulation.random.chance(500);
+        simulation.populate();
+        simulation.sign_in();
+        simulation.start();
+        simulation
+    }
+
+    pub(crate) fn trace(&self) -> u64 {
+        self.trace
+    }
+
+    pub(crate) fn events(&self) -> u64 {
+        self.homeserver.rooms.iter().map(|room| room.events.len() as u64).sum()
+    }
+
+    /// Every device logs in; each has a connection for rooms and one for
+    /// encryption.
+    fn sign_in(&mut self) {
+        for (number, device) in self.homeserver.devices.iter().enumerate() {
+            let command = Command::SignIn(SignIn {
+                user_id: crate::homeserver::user_id(device.user),
+                device_id: format!("D{number}"),
+                token_key: token(number, 0).key,
+                token_sealed: Vec::new(),
+            });
+            let (Reply::SignedIn(user, device_number), _) = self.book.take_in(command, self.now_ms)
+            else {
+                panic!("a sign-in is answered with numbers");
+            };
+            self.numbers.push(Numbers { user, device: device_number, token: 0 });
+            self.by_device.insert(device_number, number);
+            for encryption in [false, true] {
+                let user = device.user;
+                let connection =
+                    Connection { device: number, user, encryption, ..Connection::default() };
+                self.connections.push(connection);
+            }
+        }
+        self.requests_ms = vec![0; self.connections.len()];
+    }
+
+    /// The process starts, with what the tables hold.
+    fn start(&mut self) {
+        self.jobs.retain(|_, job| !job.is_inside());
+        self.book = Book::open(self.book.tables().clone());
+        let limits =
+            ShardLimits { backoff_max_ms: 2_000, save_every_ms: 1_000, ..ShardLimits::default() };
+        let shard = || {
+            Shard::new(limits.clone(), Arc::clone(self.book.world()), self.now_ms, SECRET)
+        };
+        self.shards = (0..self.settings.shards).map(|_| shard()).collect();
+        self.deltas_ms = vec![self.now_ms; self.shards.len()];
+        self.polls.clear();
+        self.commands.clear();
+        self.group = None;
+        self.drained = 0;
+        self.stopping = false;
+        for shard in 0..self.shards.len() {
+            self.push(0, Job::Tick(shard));
+        }
+        for at in 0..self.connections.len() {
+            let connection = &mut self.connections[at];
+            // An answer that is on its way arrives; a request that waits is cut off.
+            if !connection.answered {
+                connection.waiting = None;
+                let delay = self.random.between(1, 1_000);
+                self.push(delay, Job::Client(at));
+            }
+        }
+    }
+
+    fn push(&mut self, delay_ms: u64, job: Job) {
+        self.push_at(self.now_ms + delay_ms, job);
+    }
+
+    fn push_at(&mut self, at_ms: u64, job: Job) {
+        self.order += 1;
+        self.jobs.insert((at_ms, self.order), job);
+    }
+
+    /// From the first event to the check of everything.
+    pub(crate) fn run(&mut self) {
+        self.push(0, Job::Activity);
+        if self.settings.crashes {
+            for _ in 0..2 {
+                let at = self.random.between(1, 60_000);
+                self.push(at, Job::Crash);
+            }
+        }
+        let at = self.random.between(1, 60_000);
+        self.push(at, Job::Stop);
+        while !self.is_over() {
+            self.step();
+        }
+        self.come_to_rest();
+    }
+
+    fn is_over(&self) -> bool {
+        self.actions >= self.settings.actions || self.events() >= self.settings.events as u64
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&mut self, ms: u64) {
+        let until = self.now_ms + ms;
+        while self.jobs.first_key_value().is_some_and(|((at, _), _)| *at <= until) {
+            self.step();
+        }
+        self.now_ms = until;
+    }
+
+    fn step(&mut self) {
+        let Some(((at, _), job)) = self.jobs.pop_first() else { panic!("nothing ever happens") };
+        self.now_ms = self.now_ms.max(at);
+        self.homeserver.now_ms = self.homeserver.now_ms.max(self.now_ms);
+        match job {
+            Job::Activity => {
+                if !self.calm {
+                    self.actions += 1;
+                    self.act();
+                    let pause_ms = self.random.between(0, self.settings.pause_ms);
+                    self.push(pause_ms, Job::Activity);
+                }
+            }
+            Job::Poll(order, until) => self.poll(order, until),
+            Job::Ledger => self.take_in(),
+            Job::Commit => self.commit(),
+            Job::Shard(shard, event) => self.turn(shard, *event),
+            Job::Tick(shard) => {
+                self.turn(shard, Event::Tick(self.now_ms));
+                self.push(250, Job::Tick(shard));
+            }
+            Job::Client(connection) => self.client(connection),
+            Job::Answer(connection, ticket, status, body) => {
+                self.answer(connection, ticket, status, &body);
+            }
+            Job::Crash if !self.calm => {
+                self.connections.iter_mut().for_each(|connection| connection.may_forget = true);
+                self.start();
+            }
+            Job::Stop if !self.calm => {
+                self.stopping = true;
+                for shard in 0..self.shards.len() {
+                    self.send(shard, Event::Stop);
+                }
+                self.push(50, Job::Stopped);
+            }
+            Job::Stopped => {
+                let idle = self.commands.is_empty() && self.group.is_none();
+                if idle && self.drained == self.shards.len() {
+                    self.start();
+                } else {
+                    self.push(50, Job::Stopped);
+                }
+            }
+            Job::Crash | Job::Stop => {}
+        }
+    }
+
+    // Shards.
+
+    fn shard_of(&self, user: UserNumber) -> usize {
+        user.0 as usize % self.shards.len()
+    }
+
+    /// An event that may overtake others.
+    fn send(&mut self, shard: usize, event: Event) {
+        let delay_ms = self.random.between(0, 40);
+        self.push(delay_ms, Job::Shard(shard, Box::new(event)));
+    }
+
+    fn turn(&mut self, shard: usize, event: Event) {
+        self.note(&format!("{shard} {}", name_of(&event)));
+        let mut effects = Vec::new();
+        self.shards[shard].apply(event, self.book.tables(), &mut effects);
+        if self.random.chance(800) {
+            self.shards[shard].settle(self.book.tables(), &mut effects);
+        }
+        for effect in effects {
+            self.carry_out(shard, effect);
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        self.trace = xxh3_64_with_seed(text.as_bytes(), self.trace);
+    }
+
+    fn carry_out(&mut self, shard: usize, effect: Effect) {
+        match effect {
+            Effect::Respond { ticket, answer } => self.respond(ticket, &answer),
+            Effect::Poll(order) => {
+                self.note(&format!("{:?} {:?} {}", order.device, order.since, order.with_rooms));
+                let until = self.now_ms + order.timeout_ms;
+                let again = self.polls.insert(order.device, until);
+                assert_eq!(again, None, "a device has one poll in flight");
+                let delay_ms = self.random.between(1, 60);
+                self.push(delay_ms, Job::Poll(order, until));
+            }
+            Effect::CancelPoll(device) => drop(self.polls.remove(&device)),
+            Effect::Validate { user, device, token: asked } => {
+                let number = self.by_device[&device];
+                let valid = asked == token(number, self.numbers[number].token);
+                let validation = match (valid, !self.calm && self.random.chance(30)) {
+                    (true, false) => Validation::Valid,
+                    (true, true) => Validation::Unknown(down()),
+                    (false, _) => Validation::Refused(unauthorized()),
+                };
+                self.send(shard, Event::Validated { user, device, token: asked, validation });
+            }
+            Effect::Fetch(order) => self.fetch(order),
+            Effect::Ledger(command) => self.command(command, Then::Nothing),
+            Effect::Drained => self.drained += 1,
+        }
+    }
+
+    fn respond(&mut self, ticket: Ticket, answer: &Answered) {
+        let Some(at) = self.by_ticket.remove(&ticket) else { panic!("{ticket:?} is answered twice") };
+        let (status, body) = match answer {
+            Answered::Response(_, response) => (200, simplified::write(response)),
+            Answered::Refused(refusal) => (refusal.status, refusal.body.clone()),
+        };
+        self.note(&body);
+        let user = self.connections[at].user;
+        if status == 200 {
+            strict(&body);
+            let value: Value = serde_json::from_str(&body).expect("an answer is JSON");
+            self.visibility.check(&self.homeserver, user, &value);
+        }
+        let connection = &mut self.connections[at];
+        if connection.waiting.as_ref().is_some_and(|(waiting, _)| *waiting == ticket) {
+            connection.answered = true;
+            if connection.position.is_none() {
+                let device = &self.homeserver.devices[connection.device];
+                connection.floor = connection.floor.max(device.answered);
+            }
+        }
+        let delay_ms = self.random.between(1, 60);
+        self.push(delay_ms, Job::Answer(at, ticket, status, body));
+    }
+
+    // The homeserver.
+
+    fn poll(&mut self, order: PollOrder, until: u64) {
+        if self.polls.get(&order.device) != Some(&until) {
+            return;
+        }
+        let number = self.by_device[&order.device];
+        let since = order.since.as_deref().map(position);
+        let outcome = if order.token != token(number, self.numbers[number].token) {
+            Some(PollOutcome::Unauthorized(unauthorized()))
+        } else if self.calm || !self.random.chance(30) {
+            None
+        } else {
+            Some(self.failure(number, since))
+        };
+        if let Some(outcome) = outcome {
+            return self.poll_ended(&order, outcome);
+        }
+        if since.is_some_and(|since| !self.homeserver.has_news(number, since))
+            && self.now_ms < until
+        {
+            let delay_ms = self.random.between(20, 400).min(until - self.now_ms);
+            return self.push(delay_ms, Job::Poll(order, until));
+        }
+        let answer = self.homeserver.sync(number, since, order.with_rooms);
+        let batch = parse(answer.body.as_bytes(), &Limits::default()).expect("an object");
+        assert_eq!(batch.set_aside, [], "the homeserver is sound");
+        if since.is_none() {
+            // An initial answer says nothing of what devices changed before it.
+            for connection in self.connections.iter_mut().filter(|it| it.device == number) {
+                connection.floor = connection.floor.max(answer.next);
+            }
+        }
+        let user = self.homeserver.devices[number].user;
+        self.visibility.tell(&self.homeserver, user, &answer);
+        let next = batch.next_batch.clone();
+        let command = Command::Polled(Box::new(Polled {
+            user: order.user,
+            device: order.device,
+            since: order.since.clone(),
+            with_rooms: order.with_rooms,
+            last_part: true,
+            batch,
+        }));
+        self.command(command, Then::Polled(order, next));
+    }
+
+    fn failure(&mut self, number: usize, since: Option<u64>) -> PollOutcome {
+        match self.random.below(5) {
+            0 => PollOutcome::Limited { wait_ms: self.random.between(1, 1_000) },
+            1 => {
+                self.numbers[number].token += 1;
+                PollOutcome::Unauthorized(unauthorized())
+            }
+            2 if since.is_some() => {
+                self.homeserver.reject(number, since.unwrap_or(0));
+                PollOutcome::SinceRejected
+            }
+            3 => PollOutcome::Refused(Refusal::new(403, "M_RESOURCE_LIMIT_EXCEEDED", "full")),
+            _ => PollOutcome::Failed(down()),
+        }
+    }
+
+    fn poll_ended(&mut self, order: &PollOrder, outcome: PollOutcome) {
+        self.polls.remove(&order.device);
+        let (user, device) = (order.user, order.device);
+        let shard = self.shard_of(user);
+        self.send(shard, Event::PollFinished { user, device, outcome });
+    }
+
+    fn fetch(&mut self, order: FetchOrder) {
+        self.note(&format!("{:?}", order.want));
+        if !self.calm && self.random.chance(200) {
+            let shard = self.shard_of(order.user);
+            return self.send(shard, Event::Fetched { want: order.want, succeeded: false });
+        }
+        let number = room_of(&order.room_id);
+        let room = &self.homeserver.rooms[number];
+        let event = |index: usize| {
+            parse_event(&room.events[index].json, &Limits::default()).expect("a sound event")
+        };
+        let command = match &order.want {
+            Want::PrevBatch(room, sequence, _) => {
+                let token = format!("fetched-{sequence}");
+                Command::PrevBatch { room: *room, sequence: *sequence, token }
+            }
+            Want::Members(_) | Want::Member(..) => {
+                let members = room.members.iter().filter_map(|(user, steps)| {
+                    let step = steps.last()?;
+                    let wanted = match &order.want {
+                        Want::Member(_, id) => crate::homeserver::user_id(*user) == **id,
+                        _ => matches!(step.is, Is::Join | Is::Invite),
+                    };
+                    wanted.then_some(step.index)
+                });
+                let indices: Vec<usize> = members.collect();
+                let events = indices.iter().map(|index| event(*index)).collect();
+                indices.iter().for_each(|index| self.visibility.tell_member(number, *index));
+                let (Want::Members(room) | Want::Member(room, _)) = order.want else {
+                    unreachable!("tokens are dealt with above")
+                };
+                let complete = matches!(order.want, Want::Members(_));
+                Command::Members(MemberList { room, events, complete })
+            }
+        };
+        self.command(command, Then::Fetched(order.user, order.want));
+    }
+
+    // The ledger.
+
+    fn command(&mut self, command: Command, then: Then) {
+        if self.commands.is_empty() && self.group.is_none() {
+            let delay_ms = self.random.between(0, 30);
+            self.push(delay_ms, Job::Ledger);
+        }
+        self.commands.push_back((command, then));
+    }
+
+    fn take_in(&mut self) {
+        let mut group = Group::default();
+        let mut thens = Vec::new();
+        let size = self.random.between(1, 4) as usize;
+        for _ in 0..size {
+            let Some((command, then)) = self.commands.pop_front() else { break };
+            self.book.apply(&mut group, self.now_ms, command);
+            thens.push(then);
+        }
+        if let Some(delta) = self.book.publish_early(&group) {
+            self.send_delta(&delta);
+        }
+        self.group = Some((group, thens));
+        let delay_ms = self.random.between(0, 50);
+        self.push(delay_ms, Job::Commit);
+    }
+
+    fn commit(&mut self) {
+        let Some((group, thens)) = self.group.take() else { return };
+        if let Some(delta) = self.book.commit(&group) {
+            self.send_delta(&delta);
+        }
+        for then in thens {
+            match then {
+                Then::Nothing => {}
+                Then::Polled(order, since) => {
+                    if self.polls.contains_key(&order.device) {
+                        self.poll_ended(&order, PollOutcome::Advanced { since });
+                    }
+                }
+                Then::Fetched(user, want) => {
+                    let shard = self.shard_of(user);
+                    self.send(shard, Event::Fetched { want, succeeded: true });
+                }
+            }
+        }
+        if !self.commands.is_empty() {
+            let delay_ms = self.random.between(0, 10);
+            self.push(delay_ms, Job::Ledger);
+        }
+    }
+
+    /// To the shards with a user whom it concerns, late but in order.
+    fn send_delta(&mut self, delta: &Arc<Delta>) {
+        let users = delta.change.users.iter().map(|user| user.user);
+        let devices = delta.change.devices.iter().map(|device| device.user);
+        let rooms = delta.change.rooms.iter().filter_map(|room| delta.world.room(*room));
+        let members = rooms.flat_map(|room| room.local_users.keys().copied());
+        let mut interested = vec![false; self.shards.len()];
+        for user in users.chain(devices).chain(members) {
+            interested[user.0 as usize % self.shards.len()] = true;
+        }
+        for shard in (0..self.shards.len()).filter(|shard| interested[*shard]) {
+            let delay_ms = if self.random.chance(100) { 300 } else { 20 };
+            let at_ms = self.now_ms + self.random.between(0, delay_ms);
+            self.deltas_ms[shard] = self.deltas_ms[shard].max(at_ms);
+            let event = Box::new(Event::Delta(Arc::clone(delta)));
+            self.push_at(self.deltas_ms[shard], Job::Shard(shard, event));
+        }
+    }
+
+    // Clients.
+
+    fn client(&mut self, at: usize) {
+        if self.stopping {
+            return;
+        }
+        if let Some((ticket, _)) = self.connections[at].waiting.clone() {
+            // Cancel, and ask again, with the same position.
+            let abandons = !self.calm && self.random.chance(150);
+            if !abandons || self.connections[at].answered {
+                return;
+            }
+            self.connections[at].waiting = None;
+            self.request(at, Event::Abandoned(ticket));
+        }
+        if !self.calm && self.random.chance(20) {
+            self.connections[at].reset();
+        }
+        self.choose(at);
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        let connection = &mut self.connections[at];
+        connection.waiting = Some((ticket, connection.wanted.clone()));
+        connection.answered = false;
+        let connection = &self.connections[at];
+        let mut query = vec![("timeout".to_owned(), connection.wanted.timeout_ms.to_string())];
+        query.extend(connection.position.iter().map(|pos| ("pos".to_owned(), pos.clone())));
+        let user_id = crate::homeserver::user_id(connection.user);
+        let body = connection.body();
+        let request =
+            simplified::parse(&query, body.as_bytes(), &user_id, &RequestLimits::default())
+                .expect("a sound request");
+        let numbers = &self.numbers[connection.device];
+        let request = ClientRequest {
+            ticket,
+            user: numbers.user,
+            user_id: user_id.into(),
+            device: numbers.device,
+            token: token(connection.device, numbers.token),
+            confirmed: false,
+            request,
+        };
+        self.by_ticket.insert(ticket, at);
+        self.request(at, Event::Request(Box::new(request)));
+        let delay_ms = self.random.between(10, 4_000);
+        self.push(delay_ms, Job::Client(at));
+    }
+
+    /// What one connection sends stays in order.
+    fn request(&mut self, at: usize, event: Event) {
+        let shard = self.shard_of(self.numbers[self.connections[at].device].user);
+        let at_ms = self.now_ms + self.random.between(1, 30);
+        self.requests_ms[at] = self.requests_ms[at].max(at_ms);
+        self.push_at(self.requests_ms[at], Job::Shard(shard, Box::new(event)));
+    }
+
+    fn answer(&mut self, at: usize, ticket: Ticket, status: u16, body: &str) {
+        let connection = &mut self.connections[at];
+        let Some((_, wanted)) = connection.waiting.take_if(|(waiting, _)| *waiting == ticket) else {
+            return;
+        };
+        connection.answered = false;
+        let lost = !self.calm && self.random.chance(100);
+        match status {
+            200 if lost => {}
+            200 => {
+                let value: Value = serde_json::from_str(body).expect("an answer is JSON");
+                connection.take_in(&value, &wanted);
+            }
+            400 => {
+                assert!(body.contains("M_UNKNOWN_POS"), "{body}");
+                assert!(connection.may_forget, "a position is lost without a crash");
+                connection.reset();
+            }
+            _ => {}
+        }
+        let delay_ms = if status == 200 { self.random.between(1, 30) } else { 200 };
+        self.push(delay_ms, Job::Client(at));
+    }
+}
+
+/// A device's token.
+fn token(device: usize, version: u64) -> Token {
+    let secret: Arc<str> = format!("token-{device}-{version}").into();
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&(device as u64).to_be_bytes());
+    key[8..16].copy_from_slice(&version.to_be_bytes());
+    Token { key, secret }
+}
+
+fn position(since: &str) -> u64 {
+    since.trim_start_matches('s').parse().expect("a position of the homeserver's")
+}
+
+fn unauthorized() -> Refusal {
+    Refusal::new(401, "M_UNKNOWN_TOKEN", "an old token")
+}
+
+fn down() -> Refusal {
+    Refusal::new(502, "M_UNKNOWN", "down")
+}
+
+/// What a trace says of an event.
+fn name_of(event: &Event) -> String {
+    match event {
+        Event::Delta(delta) => format!("delta {} {:?}", delta.world.version, delta.change),
+        other => format!("{other:?}"),
+    }
+}

@@ -1,0 +1,88 @@
+//! Who may see what, by the truth and by what the homeserver has told Luge
+//! (the leak check).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::homeserver::{Answer, Homeserver, Is, MEMBER, event_of, room_of, user_id};
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Visibility {
+    /// For each stay (room, user, its beginning), the oldest event that the
+    /// homeserver gave the user.
+    given: BTreeMap<(usize, usize, u64), usize>,
+    /// Member events that any answer has told of.
+    told: BTreeSet<(usize, usize)>,
+}
+
+impl Visibility {
+    /// Luge is about to take in an answer to `user`'s device.
+    pub(crate) fn tell(&mut self, homeserver: &Homeserver, user: usize, answer: &Answer) {
+        for (room, oldest) in &answer.given {
+            let stays = homeserver.rooms[*room].stays(user);
+            let stay = stays.iter().rev().find(|(begin, _)| *begin <= answer.next);
+            if let Some((begin, _)) = stay {
+                let first = self.given.entry((*room, user, *begin)).or_insert(*oldest);
+                *first = (*first).min(*oldest);
+            }
+        }
+        self.told.extend(answer.told.iter().copied());
+    }
+
+    pub(crate) fn tell_member(&mut self, room: usize, index: usize) {
+        self.told.insert((room, index));
+    }
+
+    /// Looks for what `user` may not see.
+    pub(crate) fn check(&self, homeserver: &Homeserver, user: usize, answer: &Value) {
+        for (room_id, entry) in answer["rooms"].as_object().into_iter().flatten() {
+            let room = room_of(room_id);
+            for (place, is_state) in [("timeline", false), ("required_state", true)] {
+                for event in entry[place].as_array().into_iter().flatten() {
+                    let id = event["event_id"].as_str().expect("an event id");
+                    let own = event["type"] == MEMBER && event["state_key"] == *user_id(user);
+                    assert!(
+                        own || self.sees(homeserver, user, room, event_of(id).1, is_state),
+                        "@u{user}:x is shown {id} in {place}, which is not theirs to see"
+                    );
+                }
+            }
+        }
+        for extension in ["typing", "receipts"] {
+            let rooms = answer["extensions"][extension]["rooms"].as_object();
+            for (room_id, _) in rooms.into_iter().flatten() {
+                let room = room_of(room_id);
+                let steps = homeserver.rooms[room].members.get(&user);
+                let known = steps.into_iter().flatten().rev().find(|step| {
+                    step.is == Is::Join || self.told.contains(&(room, step.index))
+                });
+                assert!(
+                    known.is_some_and(|step| step.is == Is::Join),
+                    "@u{user}:x is shown {extension} of {room_id}"
+                );
+            }
+        }
+    }
+
+    fn sees(
+        &self,
+        homeserver: &Homeserver,
+        user: usize,
+        room: usize,
+        index: usize,
+        is_state: bool,
+    ) -> bool {
+        let of = &homeserver.rooms[room];
+        let stream = of.events[index].stream;
+        of.stays(user).into_iter().any(|(begin, end)| {
+            let Some(first) = self.given.get(&(room, user, begin)) else { return false };
+            let ended = end.filter(|end| {
+                let steps = of.members[&user].iter();
+                let step = steps.rev().find(|step| step.stream == *end);
+                step.is_some_and(|step| self.told.contains(&(room, step.index)))
+            });
+            (is_state || *first <= index) && ended.is_none_or(|end| stream <= end)
+        })
+    }
+}
