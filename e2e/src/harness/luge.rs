@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::install;
-use super::process::Process;
+use super::process::{Process, lasting_port};
 use super::stack::Folder;
 
 /// How long Luge may take to be ready.
@@ -54,14 +54,17 @@ impl Luge {
         if ready.exists() {
             fs::remove_file(&ready)?;
         }
-        let listen = self.url.strip_prefix("http://").unwrap_or("127.0.0.1:0");
+        let listen = match self.url.strip_prefix("http://") {
+            Some(listen) => listen.to_owned(),
+            None => format!("127.0.0.1:{}", lasting_port()?),
+        };
         let mut command = Command::new(&self.binary);
         command
             .arg("serve")
             .args(["--homeserver", &self.homeserver])
             .arg("--data")
             .arg(self.folder.path().join("data"))
-            .args(["--listen", listen])
+            .args(["--listen", &listen])
             .arg("--ready-file")
             .arg(&ready)
             .stdin(Stdio::null());

@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -87,6 +88,20 @@ impl Drop for Process {
         let _ = self.kill();
     }
 }
+
+/// A TCP port that was free a moment ago, and that the system gives to no outgoing connection.
+///
+/// For servers that come back on the same port: a client that tries to reach the port in between
+/// may otherwise be given that very port for its own end, and hold it.
+pub fn lasting_port() -> Result<u16> {
+    let seed = std::process::id() as usize + SEED.fetch_add(7919, Ordering::Relaxed);
+    let ports = (0..2_000).map(|step| 12_000 + (seed + step * 7) % 18_000);
+    let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    ports.filter_map(|port| u16::try_from(port).ok()).find(free).context("no port between 12000 and 30000 is free")
+}
+
+/// Tells the ports of one process apart.
+static SEED: AtomicUsize = AtomicUsize::new(0);
 
 /// A TCP port that was free a moment ago.
 ///
