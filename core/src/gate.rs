@@ -53,10 +53,19 @@ pub struct Stretch {
 impl<'a> Gate<'a> {
     /// The gate of `user` to `room`; `None` where they have no relation to it
     /// that shows anything.
-    pub fn new(view: &'a dyn View, room: &'a Room, user: &'a User) -> Option<Self> {
+    ///
+    /// The tables may be ahead of the world: an event behind `newest` is left
+    /// to the response that is computed from a world that has it. Else it would
+    /// be told twice, and to who is known to have left before it only there.
+    pub fn new(
+        view: &'a dyn View,
+        room: &'a Room,
+        user: &'a User,
+        newest: Sequence,
+    ) -> Option<Self> {
         let of_user = user.rooms.get(&room.number)?;
         let visible = match of_user.membership {
-            Membership::Join => (of_user.visible_from, u64::MAX),
+            Membership::Join => (of_user.visible_from, newest.0),
             Membership::Invite | Membership::Knock => (u64::MAX, 0),
             Membership::Leave | Membership::Kick | Membership::Ban if of_user.ever_member => {
                 (of_user.visible_from, of_user.since.0)
@@ -109,7 +118,7 @@ impl<'a> Gate<'a> {
 
     /// Whether the user was in the room, and sees it as it was.
     pub fn has_left(&self) -> bool {
-        self.visible.1 != u64::MAX && self.visible.0 <= self.visible.1
+        !self.is_joined() && self.visible.0 <= self.visible.1
     }
 
     fn sees_summary(&self) -> bool {

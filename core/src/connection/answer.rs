@@ -97,7 +97,8 @@ pub fn answer(asked: Asked<'_>) -> Answer {
 /// The gate of the one who asks to a room.
 pub(crate) fn gate(asked: Asked<'_>, room: RoomNumber) -> Option<Gate<'_>> {
     let facts = asked.source.world.room(room)?;
-    Gate::new(asked.source.view, facts, asked.source.user)
+    let world = asked.source.world;
+    Gate::new(asked.source.view, facts, asked.source.user, world.sequence)
 }
 
 /// The rooms of each list's windows, by the list's key.
