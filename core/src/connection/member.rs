@@ -89,8 +89,10 @@ pub(super) fn timeline(
     let anew = expanded || before.is_none();
     let after = before.filter(|_| !anew).map_or(Sequence::default(), |sent| sent.cursor);
     let mut stretch = turn.gate.timeline(after, limit);
-    let mut timeline =
-        TimelineTurn { held_back: hold_back(turn, &mut stretch), ..TimelineTurn::default() };
+    // What is no news to the client was shown to it, or is history.
+    let news_after = before.map_or(turn.live_after(), |sent| sent.cursor);
+    let held_back = hold_back(turn, &mut stretch, news_after);
+    let mut timeline = TimelineTurn { held_back, ..TimelineTurn::default() };
     let mut answer = Timeline { expanded, ..Timeline::default() };
     let first = stretch.events.first();
     answer.limited = if anew {
@@ -119,15 +121,20 @@ pub(super) fn timeline(
     timeline
 }
 
-/// Cuts the stretch before the first fresh event of the user's own that the
-/// device's poller has yet to report.
-fn hold_back(turn: RoomTurn<'_>, stretch: &mut Stretch) -> Option<(Sequence, u64)> {
+/// Cuts the stretch before the first fresh event of the user's own behind
+/// `news_after` that the device's poller has yet to report.
+fn hold_back(
+    turn: RoomTurn<'_>,
+    stretch: &mut Stretch,
+    news_after: Sequence,
+) -> Option<(Sequence, u64)> {
     let room = turn.gate.room_number();
     let user_id = &*turn.asked.source.user.id;
     let until = |event: &TimelineEvent| event.record.first_seen_ms + OWN_EVENT_PATIENCE_MS;
     let at = stretch.events.iter().position(|event| {
         let key = key::transaction_id(turn.asked.device, room, event.sequence);
-        event.record.sender == user_id
+        event.sequence > news_after.0
+            && event.record.sender == user_id
             && until(event) > turn.asked.now_ms
             && turn.asked.source.view.get(Table::TransactionIds, &key).is_none()
     })?;
