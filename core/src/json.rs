@@ -62,23 +62,20 @@ pub fn with_transaction_id(json: &str, transaction_id: &str) -> String {
     let mut unsigned = String::from("\"transaction_id\":");
     push_string(&mut unsigned, transaction_id);
     let mut out = String::with_capacity(json.len() + unsigned.len() + 16);
-    match top_level_object(json, "unsigned") {
-        Some(open) => {
-            out.push_str(&json[..open]);
-            out.push_str(&unsigned);
-            if !json[open..].trim_start().starts_with('}') {
-                out.push(',');
-            }
-            out.push_str(&json[open..]);
+    if let Some(open) = top_level_object(json, "unsigned") {
+        out.push_str(&json[..open]);
+        out.push_str(&unsigned);
+        if !json[open..].trim_start().starts_with('}') {
+            out.push(',');
         }
-        None => {
-            let end = json.rfind('}').unwrap_or(json.len());
-            out.push_str(json[..end].trim_end());
-            push_comma(&mut out);
-            out.push_str("\"unsigned\":{");
-            out.push_str(&unsigned);
-            out.push_str("}}");
-        }
+        out.push_str(&json[open..]);
+    } else {
+        let end = json.rfind('}').unwrap_or(json.len());
+        out.push_str(json[..end].trim_end());
+        push_comma(&mut out);
+        out.push_str("\"unsigned\":{");
+        out.push_str(&unsigned);
+        out.push_str("}}");
     }
     out
 }

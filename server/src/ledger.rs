@@ -239,10 +239,9 @@ impl Thread {
         for (shard, delta) in waiting {
             if !full[shard] {
                 match self.shards.send(shard, Message::Delta(Arc::clone(&delta))) {
-                    Ok(()) => continue,
+                    // A shard that has ended has nobody who waits for news.
+                    Ok(()) | Err(SendError::Closed(_)) => continue,
                     Err(SendError::Full(_)) => full[shard] = true,
-                    // The shard has ended; nobody there waits for news.
-                    Err(SendError::Closed(_)) => continue,
                 }
             }
             self.backlog.push_back((shard, delta));

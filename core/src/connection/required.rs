@@ -76,7 +76,7 @@ pub(super) fn each_wanted(
     for (kind, keys) in &wanted.types {
         match keys {
             None => {
-                turn.gate.each_state(Some(kind), &mut |kind, key, at| is_new(kind, key, at), visit)
+                turn.gate.each_state(Some(kind), &mut |kind, key, at| is_new(kind, key, at), visit);
             }
             Some(keys) => {
                 for state_key in keys {

@@ -60,7 +60,7 @@ impl Fold<'_> {
         self.device_change(poll.user, poll.device);
     }
 
-    pub(super) fn to_device_settled(
+    pub(super) fn settle_to_device(
         &mut self,
         device: DeviceNumber,
         acknowledged: u64,

@@ -106,7 +106,7 @@ impl Ledger {
             Command::Members(list) => fold.members(list),
             Command::PrevBatch { room, sequence, token } => fold.prev_batch(room, sequence, token),
             Command::ToDevice { device, acknowledged, offset } => {
-                fold.to_device_settled(device, acknowledged, offset)
+                fold.settle_to_device(device, acknowledged, offset)
             }
             Command::Connections(writes) => fold.connections(writes),
             Command::KeyCounts { device, counts } => fold.key_counts(device, counts),

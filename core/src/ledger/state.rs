@@ -64,10 +64,10 @@ impl Fold<'_> {
         let key = key::state(room.number, kind, state_key);
         let known = self.place(room.number, &claim.event.event_id);
         let current = self.get(Table::State, &key).and_then(StateRecord::decode);
-        if let Some(current) = &current {
-            if known == Some(current.place) || !self.prevails(room, &claim, known, current) {
-                return;
-            }
+        if let Some(current) = &current
+            && (known == Some(current.place) || !self.prevails(room, &claim, known, current))
+        {
+            return;
         }
         let place = known.unwrap_or_else(|| self.keep_state_event(room.number, claim.event));
         let is_new = known.is_none() || claim.place.is_some_and(|(_, is_new)| is_new);
@@ -85,7 +85,7 @@ impl Fold<'_> {
         };
         self.put(Table::State, key, entry.encode());
         room.state_changed = room.state_changed.max(Sequence(changed));
-        self.summarize(room, kind, state_key, &claim.event.json);
+        Self::summarize(room, kind, state_key, &claim.event.json);
         if kind == MEMBER {
             let counted = claim.place.is_some_and(|(_, is_new)| is_new) || !room.counts_exact;
             if counted {

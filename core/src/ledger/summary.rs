@@ -45,7 +45,7 @@ fn visible(room: &Room) -> Visible {
 
 impl Fold<'_> {
     /// Takes in that an entry of the state is now `json`.
-    pub(super) fn summarize(&mut self, room: &mut Room, kind: &str, state_key: &str, json: &str) {
+    pub(super) fn summarize(room: &mut Room, kind: &str, state_key: &str, json: &str) {
         if kind == MEMBER {
             return member(room, state_key, &content(json));
         }

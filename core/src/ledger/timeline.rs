@@ -189,7 +189,7 @@ impl Fold<'_> {
             entry.changed = at.sequence;
             self.put(Table::State, key, entry.encode());
             room.state_changed = room.state_changed.max(Sequence(at.sequence));
-            self.summarize(room, &event.kind, state_key, &event.json);
+            Self::summarize(room, &event.kind, state_key, &event.json);
         }
     }
 }

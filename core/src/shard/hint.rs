@@ -12,13 +12,7 @@ use crate::{
 };
 
 impl Shard {
-    pub(super) fn on_hint(
-        &mut self,
-        user: UserNumber,
-        hint: Hint,
-        _below: &dyn View,
-        out: &mut Effects,
-    ) {
+    pub(super) fn on_hint(&mut self, user: UserNumber, hint: Hint, out: &mut Effects) {
         match hint {
             Hint::ClassicSync(device) => self.park(user, device, out),
             Hint::Purge(devices) => {

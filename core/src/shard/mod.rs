@@ -107,10 +107,10 @@ impl Shard {
                 self.on_validated(user, device, &token, validation, below, out);
             }
             Event::PollFinished { user, device, outcome } => {
-                self.on_poll_finished(user, device, outcome, below, out);
+                self.on_poll_finished(user, device, outcome, out);
             }
             Event::Fetched { want, succeeded } => self.on_fetched(want, succeeded),
-            Event::Hint { user, hint } => self.on_hint(user, hint, below, out),
+            Event::Hint { user, hint } => self.on_hint(user, hint, out),
             Event::Stop => self.on_stop(below, out),
         }
     }

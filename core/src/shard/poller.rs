@@ -14,7 +14,6 @@ use super::{
 use crate::{
     id::{DeviceNumber, UserNumber},
     ledger::Command,
-    view::View,
 };
 
 /// Where a device's poller is.
@@ -116,7 +115,6 @@ impl Shard {
         user: UserNumber,
         device: DeviceNumber,
         outcome: PollOutcome,
-        below: &dyn View,
         out: &mut Effects,
     ) {
         let Some(it) = self.device_mut(user, device) else { return };
@@ -131,9 +129,9 @@ impl Shard {
         match outcome {
             PollOutcome::Advanced { since } => self.on_advanced(user, device, since, out),
             PollOutcome::Unauthorized(refusal) => {
-                self.on_unauthorized(user, device, refusal, below, out)
+                self.on_unauthorized(user, device, &refusal, out);
             }
-            PollOutcome::Refused(refusal) => self.on_refused(user, device, &refusal, below, out),
+            PollOutcome::Refused(refusal) => self.on_refused(user, device, &refusal, out),
             PollOutcome::Limited { wait_ms } => self.wait(user, device, wait_ms),
             PollOutcome::SinceRejected => {
                 if let Some(it) = self.device_mut(user, device) {
@@ -143,7 +141,7 @@ impl Shard {
                 self.back_off(user, device);
             }
             PollOutcome::Failed(refusal) => {
-                self.refuse_first_sync(user, device, &refusal, below, out);
+                self.refuse_first_sync(user, device, &refusal, out);
                 self.back_off(user, device);
             }
             PollOutcome::Cancelled => {}
@@ -196,21 +194,19 @@ impl Shard {
         &mut self,
         user: UserNumber,
         device: DeviceNumber,
-        refusal: Refusal,
-        below: &dyn View,
+        refusal: &Refusal,
         out: &mut Effects,
     ) {
         let Some(it) = self.device_mut(user, device) else { return };
         let Some(token) = it.newest_token().cloned() else { return };
         it.tokens.retain(|known| known.token.key != token.key);
         let another = it.newest_token().is_some();
-        self.answer_where(user, device, &refusal, out, |held| held.token.key == token.key);
+        self.answer_where(user, device, refusal, out, |held| held.token.key == token.key);
         if another {
             self.poll(user, device, 0, out);
         } else {
-            self.answer_where(user, device, &refusal, out, |held| held.hold == Hold::FirstSync);
+            self.answer_where(user, device, refusal, out, |held| held.hold == Hold::FirstSync);
         }
-        let _ = below;
     }
 
     fn on_refused(
@@ -218,7 +214,6 @@ impl Shard {
         user: UserNumber,
         device: DeviceNumber,
         refusal: &Refusal,
-        _below: &dyn View,
         out: &mut Effects,
     ) {
         let until = self.now_ms + self.limits.refusal_ttl_ms;
@@ -235,7 +230,6 @@ impl Shard {
         user: UserNumber,
         device: DeviceNumber,
         refusal: &Refusal,
-        _below: &dyn View,
         out: &mut Effects,
     ) {
         self.answer_where(user, device, refusal, out, |held| held.hold == Hold::FirstSync);

@@ -198,13 +198,11 @@ fn passed_on(answer: &Response<Bytes>) -> Refusal {
     let is_error = |body: &&str| {
         serde_json::from_str::<MatrixError>(body).is_ok_and(|error| error.errcode.is_some())
     };
-    match body.filter(is_error) {
-        Some(body) => Refusal { status, body: body.to_owned() },
-        None => {
-            let errcode = if status == 401 { "M_UNKNOWN_TOKEN" } else { "M_FORBIDDEN" };
-            Refusal::new(status, errcode, "the homeserver refused the access token")
-        }
+    if let Some(body) = body.filter(is_error) {
+        return Refusal { status, body: body.to_owned() };
     }
+    let errcode = if status == 401 { "M_UNKNOWN_TOKEN" } else { "M_FORBIDDEN" };
+    Refusal::new(status, errcode, "the homeserver refused the access token")
 }
 
 /// The homeserver cannot be reached, or not in time.

@@ -32,7 +32,7 @@ const PART_ROOMS_MAX: usize = 100;
 const PART_BYTES_MAX: usize = 2 << 20;
 /// How long a helper waits for the ledger before it gives up. The ledger is
 /// then in trouble of its own; the poll is repeated.
-const LEDGER_PATIENCE: Duration = Duration::from_secs(600);
+const LEDGER_PATIENCE: Duration = Duration::from_mins(10);
 /// Pause before a command is offered again to a ledger that has enough to do.
 const LEDGER_PAUSE: Duration = Duration::from_millis(20);
 

@@ -17,7 +17,7 @@ pub fn write(response: &Response) -> String {
     push_string(&mut out, &response.position);
     if !response.lists.is_empty() {
         push_key(&mut out, "lists");
-        entries(&mut out, &response.lists, |out, list| write_list(out, list));
+        entries(&mut out, &response.lists, write_list);
     }
     push_key(&mut out, "rooms");
     out.push('{');
