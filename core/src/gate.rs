@@ -159,9 +159,9 @@ impl<'a> Gate<'a> {
         self.of_user.stripped(self.view, self.user.number, self.room.number)
     }
 
-    /// The newest `limit` events after `after`.
-    pub fn timeline(&self, after: Sequence, limit: u64) -> Stretch {
-        let (first, last) = self.visible;
+    /// The newest `limit` events after `after` and up to `until`.
+    pub fn timeline(&self, after: Sequence, until: Sequence, limit: u64) -> Stretch {
+        let (first, last) = (self.visible.0, self.visible.1.min(until.0));
         let mut stretch = Stretch::default();
         if first > last {
             return stretch;

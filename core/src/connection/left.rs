@@ -70,7 +70,7 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     };
     let mut wants = Vec::new();
     let state = required::state(turn, before, &timeline.people, &mut wants);
-    let (sent, mut entry) = member::summary(turn, before, OrdSet::new());
+    let (sent, mut entry) = member::summary(turn, before, required::Held::default());
     entry.required_state = state.events;
     if !entry.required_state.contains(&own) {
         entry.required_state.push(&own);
@@ -99,5 +99,6 @@ fn bare(turn: RoomTurn<'_>) -> SentRoom {
         counts: None,
         bump_stamp: turn.gate.bump_stamp(),
         lazy_members: OrdSet::new(),
+        missing_members: OrdSet::new(),
     }
 }

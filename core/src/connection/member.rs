@@ -30,9 +30,9 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     let timeline = timeline(turn, before, expanded);
     let mut wants = timeline.wants;
     let required = required::state(turn, before, &timeline.people, &mut wants);
-    let (mut sent, mut entry) = summary(turn, before, required.lazy_members);
+    let (mut sent, mut entry) = summary(turn, before, required.held);
     if let Some((first, _)) = timeline.held_back {
-        sent.cursor = sent.cursor.min(Sequence(first.0.saturating_sub(1)));
+        sent.cursor = sent.cursor.min(before_number(first));
     }
     entry.required_state = required.events;
     entry.timeline = timeline.answer;
@@ -88,10 +88,17 @@ pub(super) fn timeline(
     }
     let anew = expanded || before.is_none();
     let after = before.filter(|_| !anew).map_or(Sequence::default(), |sent| sent.cursor);
-    let mut stretch = turn.gate.timeline(after, limit);
     // What is no news to the client was shown to it, or is history.
     let news_after = before.map_or(turn.live_after(), |sent| sent.cursor);
-    let held_back = hold_back(turn, &mut stretch, news_after);
+    let mut held_back = None;
+    let stretch = loop {
+        let until = held_back.map_or(Sequence(u64::MAX), |(held, _)| before_number(held));
+        let stretch = turn.gate.timeline(after, until, limit);
+        match own_news(turn, &stretch, news_after) {
+            Some(held) => held_back = Some(held),
+            None => break stretch,
+        }
+    };
     let mut timeline = TimelineTurn { held_back, ..TimelineTurn::default() };
     let mut answer = Timeline { expanded, ..Timeline::default() };
     let first = stretch.events.first();
@@ -121,26 +128,29 @@ pub(super) fn timeline(
     timeline
 }
 
-/// Cuts the stretch before the first fresh event of the user's own behind
-/// `news_after` that the device's poller has yet to report.
-fn hold_back(
+/// The first fresh event of the user's own behind `news_after` that the device's
+/// poller has yet to report, and until when it is waited for: what is told ends
+/// before it.
+fn own_news(
     turn: RoomTurn<'_>,
-    stretch: &mut Stretch,
+    stretch: &Stretch,
     news_after: Sequence,
 ) -> Option<(Sequence, u64)> {
     let room = turn.gate.room_number();
     let user_id = &*turn.asked.source.user.id;
     let until = |event: &TimelineEvent| event.record.first_seen_ms + OWN_EVENT_PATIENCE_MS;
-    let at = stretch.events.iter().position(|event| {
+    let held = stretch.events.iter().find(|event| {
         let key = key::transaction_id(turn.asked.device, room, event.sequence);
         event.sequence > news_after.0
             && event.record.sender == user_id
             && until(event) > turn.asked.now_ms
             && turn.asked.source.view.get(Table::TransactionIds, &key).is_none()
     })?;
-    let held = (Sequence(stretch.events[at].sequence), until(&stretch.events[at]));
-    stretch.events.truncate(at);
-    Some(held)
+    Some((Sequence(held.sequence), until(held)))
+}
+
+fn before_number(number: Sequence) -> Sequence {
+    Sequence(number.0.saturating_sub(1))
 }
 
 /// The token for paging back from before the first event, else from before the
@@ -167,7 +177,7 @@ fn push_event(turn: RoomTurn<'_>, events: &mut Objects, event: &TimelineEvent) {
 pub(super) fn summary(
     turn: RoomTurn<'_>,
     before: Option<&SentRoom>,
-    lazy_members: imbl::OrdSet<Arc<str>>,
+    held: required::Held,
 ) -> (SentRoom, Room) {
     let gate = turn.gate;
     let of_user = gate.of_user();
@@ -182,7 +192,8 @@ pub(super) fn summary(
         heroes: digest_heroes(&heroes),
         counts: gate.counts(),
         bump_stamp: gate.bump_stamp(),
-        lazy_members,
+        lazy_members: held.members,
+        missing_members: held.missing,
     };
     let is_new = |of: fn(&SentRoom) -> u64| before.is_none_or(|before| of(before) != of(&sent));
     let mention = |value: Option<&Arc<str>>, of: fn(&SentRoom) -> u64| match value {

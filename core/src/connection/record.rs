@@ -209,6 +209,7 @@ fn room_from(record: SentRoomRecord, configs: &[Arc<RoomConfig>]) -> Option<Sent
         counts: record.counts,
         bump_stamp: record.bump_stamp,
         lazy_members,
+        missing_members: OrdSet::new(),
     })
 }
 
@@ -231,6 +232,7 @@ mod tests {
             counts: Some((2, 1)),
             bump_stamp: 99,
             lazy_members: ["@a:x", "@b:x"].into_iter().map(Arc::from).collect(),
+            missing_members: OrdSet::new(),
         };
         let mut state = State { cursor: Sequence(9), configs: vec![config], ..State::default() };
         state.rooms.insert(RoomNumber(3), Arc::new(room));

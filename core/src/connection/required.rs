@@ -18,7 +18,15 @@ const LAZY_MEMBERS_MAX: usize = 100;
 /// The state to send, and the lazy members that the client holds then.
 pub(super) struct Required {
     pub(super) events: Objects,
-    pub(super) lazy_members: OrdSet<Arc<str>>,
+    pub(super) held: Held,
+}
+
+/// The lazy members that the client holds, and those that it needs and nobody
+/// has.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    pub(super) members: OrdSet<Arc<str>>,
+    pub(super) missing: OrdSet<Arc<str>>,
 }
 
 /// The wanted entries that changed since `before`, all of those that were not
@@ -32,7 +40,10 @@ pub(super) fn state(
     let wanted = &turn.config.required_state;
     let mut required = Required {
         events: Objects::default(),
-        lazy_members: before.map(|sent| sent.lazy_members.clone()).unwrap_or_default(),
+        held: before.map_or_else(Held::default, |sent| Held {
+            members: sent.lazy_members.clone(),
+            missing: sent.missing_members.clone(),
+        }),
     };
     let is_new = |kind: &str, state_key: &str, changed: Sequence| match before {
         None => true,
@@ -55,7 +66,7 @@ pub(super) fn state(
     if wanted.lazy_members && !wanted.wants_all_members() {
         lazy_members(turn, before, people, &mut required, wants);
     } else {
-        required.lazy_members = OrdSet::new();
+        required.held = Held::default();
     }
     required
 }
@@ -109,24 +120,28 @@ fn lazy_members(
             }
         }
     }
-    for user_id in people {
-        if wanted.matches(MEMBER, user_id) || required.lazy_members.contains(&**user_id) {
+    let missing = std::mem::take(&mut required.held.missing);
+    let missing = missing.iter().map(|user_id| &**user_id);
+    let held = &mut required.held;
+    for user_id in missing.chain(people.iter().map(|user_id| &**user_id)) {
+        if wanted.matches(MEMBER, user_id) || held.members.contains(user_id) {
             continue;
         }
         match turn.gate.state(MEMBER, user_id) {
             Some(entry) => {
                 required.events.push(&entry.json);
-                required.lazy_members.insert(Arc::from(&**user_id));
+                held.members.insert(Arc::from(user_id));
             }
-            None if turn.gate.is_joined() => {
-                wants.push(Want::Member(turn.gate.room_number(), user_id.clone()));
+            None if turn.gate.is_joined() && held.missing.len() < LAZY_MEMBERS_MAX => {
+                wants.push(Want::Member(turn.gate.room_number(), user_id.to_owned()));
+                held.missing.insert(Arc::from(user_id));
             }
             None => {}
         }
     }
-    while required.lazy_members.len() > LAZY_MEMBERS_MAX {
-        let surplus = required.lazy_members.iter().find(|it| !people.iter().any(|p| **p == ***it));
+    while held.members.len() > LAZY_MEMBERS_MAX {
+        let surplus = held.members.iter().find(|it| !people.iter().any(|p| **p == ***it));
         let Some(surplus) = surplus.cloned() else { break };
-        required.lazy_members.remove(&surplus);
+        held.members.remove(&surplus);
     }
 }

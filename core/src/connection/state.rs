@@ -63,6 +63,9 @@ pub struct SentRoom {
     pub bump_stamp: u64,
     /// Members whose event was told for the timeline's sake.
     pub lazy_members: OrdSet<Arc<str>>,
+    /// Members whose event the timeline needed and nobody had: told when they
+    /// have been fetched. Not kept over a restart.
+    pub missing_members: OrdSet<Arc<str>>,
 }
 
 /// How far extensions have told of a room; `None` where never.

@@ -30,7 +30,10 @@ impl Fold<'_> {
         batch: &SyncBatch,
     ) {
         let Some(mut record) = self.device_record(poll.device) else { return };
-        if record.since.as_deref() != since || !last_part {
+        // After a rejection there is none, and what an older one brings is not
+        // brought again: to-device messages are deleted once it is used.
+        let is_due = record.since.is_none() || record.since.as_deref() == since;
+        if !is_due || !last_part {
             return;
         }
         for json in &batch.to_device {
