@@ -32,9 +32,10 @@ async fn main() -> Result<()> {
     let contact = curl(luge.url(), &token, "contact", None, &body("contact", 19))?;
     println!("first contact with Luge, Synapse's first /sync included: {:.1} ms", contact.0);
 
-    let mut table: Vec<(&str, Vec<f64>, Vec<f64>)> = ["first, 20 rooms", "all others", "nothing new"]
-        .map(|name| (name, Vec::new(), Vec::new()))
-        .into();
+    let mut table: Vec<(&str, Vec<f64>, Vec<f64>)> =
+        ["first, 20 rooms", "all others", "nothing new"]
+            .map(|name| (name, Vec::new(), Vec::new()))
+            .into();
     for round in 0..rounds {
         for (column, url) in [luge.url(), synapse.url()].into_iter().enumerate() {
             let times = one_round(url, &token, &format!("r{round}"), rooms)?;

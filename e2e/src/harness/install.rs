@@ -21,7 +21,7 @@ pub fn profile_folder() -> Result<PathBuf> {
     let executable = std::env::current_exe().context("the test does not know its own path")?;
     executable
         .ancestors()
-        .find(|folder| folder.file_name().is_some_and(|name| name == "deps"))
+        .find(|folder| folder.file_name().is_some_and(|name| name == "deps" || name == "examples"))
         .and_then(Path::parent)
         .map(Path::to_owned)
         .with_context(|| format!("{} does not lie in a cargo target folder", executable.display()))

@@ -97,7 +97,10 @@ pub fn lasting_port() -> Result<u16> {
     let seed = std::process::id() as usize + SEED.fetch_add(7919, Ordering::Relaxed);
     let ports = (0..2_000).map(|step| 12_000 + (seed + step * 7) % 18_000);
     let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    ports.filter_map(|port| u16::try_from(port).ok()).find(free).context("no port between 12000 and 30000 is free")
+    ports
+        .filter_map(|port| u16::try_from(port).ok())
+        .find(free)
+        .context("no port between 12000 and 30000 is free")
 }
 
 /// Tells the ports of one process apart.
