@@ -28,6 +28,8 @@ pub struct Asked<'a> {
     pub device: DeviceNumber,
     /// What is known of it.
     pub of_device: &'a DeviceRecord,
+    /// When its device lists last changed, or later.
+    pub device_lists_changed: Sequence,
     /// The request.
     pub request: &'a Request,
     /// The time, unix milliseconds.

@@ -25,6 +25,9 @@ pub(super) fn answer(asked: Asked<'_>, next: &mut State) -> E2ee {
 }
 
 fn changed_since(asked: Asked<'_>, since: Sequence) -> (Vec<String>, Vec<String>) {
+    if asked.device_lists_changed <= since {
+        return (Vec::new(), Vec::new());
+    }
     let from = key::of_device(asked.device);
     let to = key::after_prefix(&from);
     let (mut changed, mut left) = (Vec::new(), Vec::new());

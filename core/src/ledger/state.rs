@@ -3,7 +3,7 @@
 //! Several pollers tell of one room, and each may be a moment behind: a stale
 //! answer must not undo a newer one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{fold::Fold, polled::Poll, summary::content, timeline::Chunk};
 use crate::{
@@ -47,12 +47,20 @@ impl Fold<'_> {
                 claims.insert((&event.kind, state_key), claim);
             }
         }
-        if !batch.state_is_after {
-            for (event, place) in batch.timeline.iter().zip(&chunk.places) {
-                if let (Some(state_key), Some(_)) = (&event.state_key, place) {
-                    let claim = Claim { event, place: *place, authoritative };
-                    claims.insert((&event.kind, state_key), claim);
-                }
+        // The state after has members only as far as they are senders: of others
+        // that move, such as one who is kicked, the timeline alone tells.
+        let settled: BTreeSet<(&str, &str)> = claims.keys().copied().collect();
+        let is_settled = |event: &SyncEvent, state_key: &str| {
+            batch.state_is_after
+                && (event.kind != MEMBER || settled.contains(&(MEMBER, state_key)))
+        };
+        for (event, place) in batch.timeline.iter().zip(&chunk.places) {
+            if let (Some(state_key), Some(_)) = (&event.state_key, place)
+                && !is_settled(event, state_key)
+            {
+                let authoritative = authoritative && !batch.state_is_after;
+                let claim = Claim { event, place: *place, authoritative };
+                claims.insert((&event.kind, state_key), claim);
             }
         }
         for ((kind, state_key), claim) in claims {

@@ -69,7 +69,9 @@ impl Shard {
         if let Some(record) = Device::read(change.device, &layered(world, below)) {
             device.record = record;
         }
-        device.changed = world.sequence;
+        if change.device_lists {
+            device.lists_changed = world.sequence;
+        }
         self.dirty.insert(change.user);
     }
 }

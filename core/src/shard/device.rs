@@ -6,8 +6,8 @@ use super::{event::Token, poller::Poller, request::Held};
 use crate::{
     connection::{Connection, ConnectionRecord},
     id::{DeviceNumber, Sequence},
-    record::{DeviceRecord, key},
-    view::{Table, View},
+    record::{DeviceListRecord, DeviceRecord, key},
+    view::{Direction, Table, View},
 };
 
 /// One device.
@@ -20,8 +20,22 @@ pub(super) struct Device {
     pub(super) slots: BTreeMap<String, Slot>,
     /// When its client was last there, unix milliseconds.
     pub(super) used_ms: u64,
-    /// When something of its own last changed.
-    pub(super) changed: Sequence,
+    /// When its device lists last changed; not before this at any rate.
+    pub(super) lists_changed: Sequence,
+}
+
+/// When a device's lists last changed, as the tables have it.
+fn lists_changed(number: DeviceNumber, view: &dyn View) -> Sequence {
+    let from = key::of_device(number);
+    let to = key::after_prefix(&from);
+    let mut newest = Sequence::default();
+    view.scan(Table::DeviceLists, &from, &to, Direction::Forward, &mut |_, archive| {
+        if let Some(record) = DeviceListRecord::access(archive) {
+            newest = newest.max(Sequence(record.changed.to_native()));
+        }
+        true
+    });
+    newest
 }
 
 /// A token of the device.
@@ -52,7 +66,7 @@ impl Device {
             tokens: Vec::new(),
             slots: BTreeMap::new(),
             used_ms: now_ms,
-            changed: Sequence::default(),
+            lists_changed: lists_changed(number, view),
         }
     }
 

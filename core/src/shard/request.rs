@@ -241,6 +241,7 @@ impl Shard {
             source: Source { world: &self.world, user: &on_shard.user, view: &view },
             device: place.device,
             of_device: &device.record,
+            device_lists_changed: device.lists_changed,
             request: &held.request,
             now_ms: self.now_ms,
             base: held.base.as_ref(),
