@@ -73,8 +73,7 @@ impl Simulation {
                 }
             }
             (95..=98, _) => {
-                let (who, left) =
-                    (self.random.below(self.settings.users), self.random.chance(300));
+                let (who, left) = (self.random.below(self.settings.users), self.random.chance(300));
                 self.homeserver.device_changes(user, who, left);
             }
             _ if self.homeserver.rooms.len() < self.settings.rooms * 2 => {

@@ -21,8 +21,11 @@ pub(crate) struct Wanted {
 /// A room as the client has it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Held {
-    /// Indices of the events, oldest first, without a hole.
+    /// Indices of the events, oldest first.
     pub(crate) events: Vec<usize>,
+    /// Events that came behind newer ones: another user's poller had a gap
+    /// there, and was faster.
+    pub(crate) late: BTreeSet<usize>,
     /// Whether older events may be missing before the first.
     pub(crate) limited: bool,
     pub(crate) state: BTreeMap<(String, String), String>,
@@ -47,8 +50,8 @@ pub(crate) struct Connection {
     pub(crate) waiting: Option<(Ticket, Wanted)>,
     /// Whether its answer is on its way.
     pub(crate) answered: bool,
-    /// Whether a crash may have cost the position.
-    pub(crate) may_forget: bool,
+    /// The last ticket before a crash that may have cost the position.
+    pub(crate) may_forget: Option<Ticket>,
     pub(crate) rooms: BTreeMap<usize, Held>,
     pub(crate) window: Vec<usize>,
     pub(crate) count: u64,
@@ -125,7 +128,6 @@ impl Connection {
 
     /// Takes in an answer to a request that asked for `wanted`.
     pub(crate) fn take_in(&mut self, answer: &Value, wanted: &Wanted) {
-        self.may_forget = false;
         self.position = Some(answer["pos"].as_str().expect("a position").to_owned());
         for (room_id, entry) in answer["rooms"].as_object().into_iter().flatten() {
             self.entry(room_of(room_id), entry);
@@ -270,17 +272,21 @@ fn timeline(
     let limited = entry["limited"] == true;
     if !initial && !expanded {
         for index in &indices {
-            assert!(news.insert((room, *index)), "$r{room}-{index} comes as new again");
+            let is_news = news.insert((room, *index));
+            assert!(is_news, "$r{room}-{index} comes as new again: {entry:#}");
         }
     }
+    news.extend(indices.iter().map(|index| (room, *index)));
     if initial || expanded || limited {
         held.limited = limited;
-        held.events = indices;
-    } else {
-        held.events.extend(indices);
+        held.events.clear();
+        held.late.clear();
     }
-    news.extend(held.events.iter().map(|index| (room, *index)));
-    for pair in held.events.windows(2) {
-        assert!(pair[0] + 1 == pair[1], "!r{room}:x has a hole or a wrong order: {:?}", held.events);
+    for index in indices {
+        if held.events.last().is_none_or(|last| *last < index) {
+            held.events.push(index);
+        } else {
+            held.late.insert(index);
+        }
     }
 }

@@ -342,7 +342,8 @@ impl Homeserver {
         self.devices[device].answered = answer.next;
         let mut sections: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for room in &self.users[user].rooms {
-            if with_rooms && let Some((section, json)) = self.room(*room, user, since, &mut answer) {
+            if with_rooms && let Some((section, json)) = self.room(*room, user, since, &mut answer)
+            {
                 sections.entry(section).or_default().push(json);
             }
         }
@@ -366,7 +367,8 @@ impl Homeserver {
         }
         let names = |wanted: bool| {
             let users = lists.iter().filter(|(_, left)| **left == wanted);
-            let users: Vec<String> = users.map(|(who, _)| format!("\"{}\"", user_id(*who))).collect();
+            let users: Vec<String> =
+                users.map(|(who, _)| format!("\"{}\"", user_id(*who))).collect();
             users.join(",")
         };
         let messages: Vec<&str> =
@@ -409,9 +411,8 @@ impl Homeserver {
                     return None;
                 }
                 // Only who was in the room since is shown it.
-                let stay = room.stays(user).last().copied().filter(|(_, end)| {
-                    *end == Some(last.stream)
-                });
+                let stay =
+                    room.stays(user).last().copied().filter(|(_, end)| *end == Some(last.stream));
                 let from = match stay {
                     None => last.index,
                     Some((join, _)) => {
@@ -496,9 +497,10 @@ impl Homeserver {
                 ));
             }
         }
-        let account_data = room.account_data.iter().filter(|((who, _), (stream, _))| {
-            *who == user && *stream > after
-        });
+        let account_data = room
+            .account_data
+            .iter()
+            .filter(|((who, _), (stream, _))| *who == user && *stream > after);
         let account_data: Vec<String> =
             account_data.map(|((_, kind), (_, value))| data(kind, *value)).collect();
         if !newly && begin == end && ephemeral.is_empty() && account_data.is_empty() {

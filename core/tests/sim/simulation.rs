@@ -2,7 +2,7 @@
 //! deltas, commands. Whatever is late or lost is so by the seed.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -15,7 +15,7 @@ use luge_core::{
         Answered, ClientRequest, Effect, Event, FetchOrder, PollOrder, PollOutcome, Refusal, Shard,
         ShardLimits, Ticket, Token, Validation,
     },
-    upstream::{Limits, parse, parse_event},
+    upstream::{Limits, RoomBatch, parse, parse_event},
     view::MemoryTables,
 };
 use serde_json::Value;
@@ -118,6 +118,8 @@ pub(crate) struct Simulation {
     pub(crate) connections: Vec<Connection>,
     /// Whether nothing goes wrong any more, so that everything comes to rest.
     pub(crate) calm: bool,
+    /// Rooms in which somebody has begun to type since.
+    pub(crate) typed: BTreeSet<usize>,
     pub(crate) actions: usize,
     pub(crate) book: Book,
     jobs: BTreeMap<(u64, u64), Job>,
@@ -134,10 +136,12 @@ pub(crate) struct Simulation {
     requests_ms: Vec<u64>,
     commands: VecDeque<(Command, Then)>,
     group: Option<(Group, Vec<Then>)>,
-    drained: usize,
+    drained: Vec<bool>,
     stopping: bool,
     visibility: Visibility,
     trace: u64,
+    /// Whether it is told what happens.
+    logs: bool,
 }
 
 impl Simulation {
@@ -149,6 +153,7 @@ impl Simulation {
             homeserver: Homeserver::default(),
             connections: Vec::new(),
             calm: false,
+            typed: BTreeSet::new(),
             actions: 0,
             book: Book::open(MemoryTables::default()),
             jobs: BTreeMap::new(),
@@ -163,10 +168,11 @@ impl Simulation {
             requests_ms: Vec::new(),
             commands: VecDeque::new(),
             group: None,
-            drained: 0,
+            drained: Vec::new(),
             stopping: false,
             visibility: Visibility::default(),
             trace: seed,
+            logs: std::env::var_os("LUGE_SIM_LOG").is_some(),
         };
         simulation.homeserver.state_after = simulation.random.chance(500);
         simulation.populate();
@@ -215,15 +221,14 @@ impl Simulation {
         self.book = Book::open(self.book.tables().clone());
         let limits =
             ShardLimits { backoff_max_ms: 2_000, save_every_ms: 1_000, ..ShardLimits::default() };
-        let shard = || {
-            Shard::new(limits.clone(), Arc::clone(self.book.world()), self.now_ms, SECRET)
-        };
+        let shard =
+            || Shard::new(limits.clone(), Arc::clone(self.book.world()), self.now_ms, SECRET);
         self.shards = (0..self.settings.shards).map(|_| shard()).collect();
         self.deltas_ms = vec![self.now_ms; self.shards.len()];
         self.polls.clear();
         self.commands.clear();
         self.group = None;
-        self.drained = 0;
+        self.drained = vec![false; self.shards.len()];
         self.stopping = false;
         for shard in 0..self.shards.len() {
             self.push(0, Job::Tick(shard));
@@ -304,7 +309,8 @@ impl Simulation {
                 self.answer(connection, ticket, status, &body);
             }
             Job::Crash if !self.calm => {
-                self.connections.iter_mut().for_each(|connection| connection.may_forget = true);
+                let last = Ticket(self.tickets);
+                self.connections.iter_mut().for_each(|it| it.may_forget = Some(last));
                 self.start();
             }
             Job::Stop if !self.calm => {
@@ -316,7 +322,7 @@ impl Simulation {
             }
             Job::Stopped => {
                 let idle = self.commands.is_empty() && self.group.is_none();
-                if idle && self.drained == self.shards.len() {
+                if idle && self.drained.iter().all(|drained| *drained) {
                     self.start();
                 } else {
                     self.push(50, Job::Stopped);
@@ -339,6 +345,9 @@ impl Simulation {
     }
 
     fn turn(&mut self, shard: usize, event: Event) {
+        if self.drained[shard] {
+            return;
+        }
         self.note(&format!("{shard} {}", name_of(&event)));
         let mut effects = Vec::new();
         self.shards[shard].apply(event, self.book.tables(), &mut effects);
@@ -378,12 +387,14 @@ impl Simulation {
             }
             Effect::Fetch(order) => self.fetch(order),
             Effect::Ledger(command) => self.command(command, Then::Nothing),
-            Effect::Drained => self.drained += 1,
+            Effect::Drained => self.drained[shard] = true,
         }
     }
 
     fn respond(&mut self, ticket: Ticket, answer: &Answered) {
-        let Some(at) = self.by_ticket.remove(&ticket) else { panic!("{ticket:?} is answered twice") };
+        let Some(at) = self.by_ticket.remove(&ticket) else {
+            panic!("{ticket:?} is answered twice")
+        };
         let (status, body) = match answer {
             Answered::Response(_, response) => (200, simplified::write(response)),
             Answered::Refused(refusal) => (refusal.status, refusal.body.clone()),
@@ -504,7 +515,9 @@ impl Simulation {
                 });
                 let indices: Vec<usize> = members.collect();
                 let events = indices.iter().map(|index| event(*index)).collect();
-                indices.iter().for_each(|index| self.visibility.tell_member(number, *index));
+                indices.iter().for_each(|index| {
+                    self.visibility.tell_member(&self.homeserver, number, *index);
+                });
                 let (Want::Members(room) | Want::Member(room, _)) = order.want else {
                     unreachable!("tokens are dealt with above")
                 };
@@ -518,6 +531,33 @@ impl Simulation {
     // The ledger.
 
     fn command(&mut self, command: Command, then: Then) {
+        if self.logs {
+            let text = match &command {
+                Command::Polled(polled) => {
+                    let rooms = polled.batch.rooms.iter().map(|room| {
+                        let ids = |events: &[luge_core::upstream::SyncEvent]| -> Vec<String> {
+                            events.iter().map(|event| event.event_id.clone()).collect()
+                        };
+                        let (timeline, state) = (ids(&room.timeline), ids(&room.state));
+                        let RoomBatch { room_id, section, limited, summary, .. } = room;
+                        format!("{room_id} {section:?} limited={limited} {timeline:?} {state:?} {summary:?}")
+                    });
+                    let rooms: Vec<String> = rooms.collect();
+                    let batch = &polled.batch;
+                    format!(
+                        "polled {:?} {:?} {:?}->{:?} {} messages {rooms:#?}",
+                        polled.user,
+                        polled.device,
+                        polled.since,
+                        batch.next_batch,
+                        batch.to_device.len()
+                    )
+                }
+                Command::Connections(_) => "connections".to_owned(),
+                other => format!("{other:?}"),
+            };
+            eprintln!("{} ledger: {text}", self.now_ms - START_MS);
+        }
         if self.commands.is_empty() && self.group.is_none() {
             let delay_ms = self.random.between(0, 30);
             self.push(delay_ms, Job::Ledger);
@@ -644,20 +684,25 @@ impl Simulation {
 
     fn answer(&mut self, at: usize, ticket: Ticket, status: u16, body: &str) {
         let connection = &mut self.connections[at];
-        let Some((_, wanted)) = connection.waiting.take_if(|(waiting, _)| *waiting == ticket) else {
+        let Some((_, wanted)) = connection.waiting.take_if(|(waiting, _)| *waiting == ticket)
+        else {
             return;
         };
         connection.answered = false;
         let lost = !self.calm && self.random.chance(100);
+        if self.logs {
+            log(self.now_ms, connection, status, body, lost);
+        }
         match status {
             200 if lost => {}
             200 => {
                 let value: Value = serde_json::from_str(body).expect("an answer is JSON");
+                connection.may_forget.take_if(|crashed| ticket > *crashed);
                 connection.take_in(&value, &wanted);
             }
             400 => {
                 assert!(body.contains("M_UNKNOWN_POS"), "{body}");
-                assert!(connection.may_forget, "a position is lost without a crash");
+                assert!(connection.may_forget.is_some(), "a position is lost without a crash");
                 connection.reset();
             }
             _ => {}
@@ -665,6 +710,25 @@ impl Simulation {
         let delay_ms = if status == 200 { self.random.between(1, 30) } else { 200 };
         self.push(delay_ms, Job::Client(at));
     }
+}
+
+/// Says what a client gets.
+fn log(now_ms: u64, connection: &Connection, status: u16, body: &str, lost: bool) {
+    let Ok(mut value) = serde_json::from_str::<Value>(body) else { return };
+    let ids = |events: &Value| -> Value {
+        let events = events.as_array().into_iter().flatten();
+        events.map(|event| event["event_id"].clone()).collect()
+    };
+    for (_, entry) in value["rooms"].as_object_mut().into_iter().flatten() {
+        for place in ["timeline", "required_state"] {
+            if entry.get(place).is_some() {
+                entry[place] = ids(&entry[place]);
+            }
+        }
+    }
+    let (device, at_ms) = (connection.device, now_ms - START_MS);
+    let (user, position) = (connection.user, &connection.position);
+    eprintln!("{at_ms} u{user} d{device} lost={lost} {status} from {position:?}: {value}");
 }
 
 /// A device's token.

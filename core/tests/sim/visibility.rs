@@ -14,7 +14,12 @@ pub(crate) struct Visibility {
     given: BTreeMap<(usize, usize, u64), usize>,
     /// Member events that any answer has told of.
     told: BTreeSet<(usize, usize)>,
+    /// When each was told first.
+    told_ms: BTreeMap<(usize, usize), u64>,
 }
+
+/// How long news may be on their way to a shard.
+const ON_THE_WAY_MS: u64 = 2_000;
 
 impl Visibility {
     /// Luge is about to take in an answer to `user`'s device.
@@ -27,11 +32,14 @@ impl Visibility {
                 *first = (*first).min(*oldest);
             }
         }
-        self.told.extend(answer.told.iter().copied());
+        for (room, index) in &answer.told {
+            self.tell_member(homeserver, *room, *index);
+        }
     }
 
-    pub(crate) fn tell_member(&mut self, room: usize, index: usize) {
+    pub(crate) fn tell_member(&mut self, homeserver: &Homeserver, room: usize, index: usize) {
         self.told.insert((room, index));
+        self.told_ms.entry((room, index)).or_insert(homeserver.now_ms);
     }
 
     /// Looks for what `user` may not see.
@@ -55,7 +63,9 @@ impl Visibility {
                 let room = room_of(room_id);
                 let steps = homeserver.rooms[room].members.get(&user);
                 let known = steps.into_iter().flatten().rev().find(|step| {
-                    step.is == Is::Join || self.told.contains(&(room, step.index))
+                    let told_ms = self.told_ms.get(&(room, step.index));
+                    let long_ago = homeserver.now_ms - ON_THE_WAY_MS;
+                    step.is == Is::Join || told_ms.is_some_and(|at_ms| *at_ms <= long_ago)
                 });
                 assert!(
                     known.is_some_and(|step| step.is == Is::Join),
