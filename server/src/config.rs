@@ -56,6 +56,12 @@ pub struct ServerLimits {
     pub group_commands_max: usize,
     /// Bytes of a `/sync` answer from which on it is parsed off the shard.
     pub parse_inline_bytes_max: usize,
+    /// Fetches in flight at once (members, tokens for paging back), on each shard.
+    pub fetches_max: usize,
+    /// Access tokens whose owner is remembered, on each shard.
+    pub tokens_max: usize,
+    /// Jobs that wait for each helper thread.
+    pub helper_jobs_max: usize,
     /// Milliseconds for the homeserver to accept a connection.
     pub connect_timeout_ms: u64,
     /// Milliseconds for the homeserver to begin an answer, beside what it was
@@ -80,6 +86,9 @@ impl Default for ServerLimits {
             ledger_commands_max: 65_536,
             group_commands_max: 256,
             parse_inline_bytes_max: 64 << 10,
+            fetches_max: 32,
+            tokens_max: 65_536,
+            helper_jobs_max: 1_024,
             connect_timeout_ms: 10_000,
             answer_timeout_ms: 30_000,
             initial_sync_timeout_ms: 600_000,

@@ -182,7 +182,8 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         group_max: config.limits.group_commands_max,
     })
     .map_err(StartError::Thread)?;
-    let helpers = Helpers::start("helper", count.clamp(1, 4), 1024).map_err(StartError::Thread)?;
+    let helpers = Helpers::start("helper", count.clamp(1, 4), config.limits.helper_jobs_max)
+        .map_err(StartError::Thread)?;
     let secret = secret_number(&secrets);
     let ready_file = config.ready_file.clone();
     let ledger_handle = ledger.clone();
@@ -310,7 +311,7 @@ fn endpoint(
         homeserver,
         request_limits: parts.config.request_limits.clone(),
         body_bytes_max: parts.config.limits.body_bytes_max,
-        tokens_max: 65_536,
+        tokens_max: parts.config.limits.tokens_max,
     };
     Endpoint::new(config, |endpoint| {
         let front = front_config(&parts.config).ok().filter(|_| parts.config.front)?;
@@ -330,7 +331,8 @@ fn ports(parts: &Parts, inbox: Outbox<Message>, homeserver: Homeserver) -> Rc<Po
         store: parts.store.clone(),
         homeserver,
         taker: Taker::new(parts.ledger.clone(), parts.helpers.clone()),
-        fetches_max: 32,
+        fetches_max: parts.config.limits.fetches_max,
+        backlog_max: parts.config.limits.ledger_commands_max,
     })
 }
 

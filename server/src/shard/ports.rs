@@ -47,6 +47,8 @@ pub struct PortsConfig {
     pub taker: Taker,
     /// Fetches in flight at once.
     pub fetches_max: usize,
+    /// Commands that may wait for a ledger that takes none.
+    pub backlog_max: usize,
 }
 
 /// One shard's ports. Lives on the shard's thread.
@@ -115,13 +117,28 @@ impl Ports {
                 }
                 Effect::Validate { user, device, token } => self.validate(user, device, token),
                 Effect::Fetch(order) => self.fetch(order),
-                Effect::Ledger(command) => self.backlog.borrow_mut().push_back(Box::new(command)),
+                Effect::Ledger(command) => self.enqueue(command),
                 Effect::Drained => self.drained.set(true),
             }
         }
         self.send_backlog();
         let done = self.drained.get() && self.backlog.borrow().is_empty();
         if done { Flow::Stop } else { Flow::Continue }
+    }
+
+    /// Has a command wait for the ledger. Where too many do, those go that cost
+    /// nothing but work: an acknowledgement comes again with the client's next
+    /// request, a connection is written again when it next changes.
+    fn enqueue(&self, command: Command) {
+        let mut backlog = self.backlog.borrow_mut();
+        let repeatable = matches!(command, Command::ToDevice { .. } | Command::Connections(_));
+        if repeatable && backlog.len() >= self.config.backlog_max {
+            tracing::warn!(
+                "the ledger has too much to do: an acknowledgement or a connection waits"
+            );
+            return;
+        }
+        backlog.push_back(Box::new(command));
     }
 
     fn send_backlog(&self) {
