@@ -70,6 +70,7 @@ impl Fold<'_> {
             self.note_own_event(poll, room.number, event, place);
             chunk.places.push(place);
         }
+        self.hide_late(room, &late_events(&chunk));
         chunk.oldest = self.oldest_shown(room.number, &chunk);
         chunk
     }
@@ -192,6 +193,22 @@ impl Fold<'_> {
             Self::summarize(room, &event.kind, state_key, &event.json);
         }
     }
+}
+
+/// The new events that stand before known ones, and the number of the known one
+/// that each stands before: another poller, to which they were not given, was
+/// faster.
+fn late_events(chunk: &Chunk) -> Vec<(u64, u64)> {
+    let mut late = Vec::new();
+    let mut next_known = None;
+    for (place, is_new) in chunk.places.iter().rev().flatten() {
+        if !is_new {
+            next_known = Some(place.sequence);
+        } else if let Some(next_known) = next_known {
+            late.push((place.sequence, next_known));
+        }
+    }
+    late
 }
 
 /// What is special about an appended event.

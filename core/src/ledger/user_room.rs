@@ -40,6 +40,27 @@ impl Fold<'_> {
         self.user_change(user).rooms.push(room.number);
     }
 
+    /// Keeps late events from the users whose time in the room began behind them,
+    /// although they are numbered as if they were new.
+    pub(super) fn hide_late(&mut self, room: &Room, late: &[(u64, u64)]) {
+        if late.is_empty() {
+            return;
+        }
+        let users: Vec<UserNumber> = room.local_users.keys().copied().collect();
+        for user in users {
+            let Some(before) = self.user_room(user, room) else { continue };
+            if before.visible_from == NOTHING {
+                continue;
+            }
+            let hidden = late.iter().filter(|(_, next)| before.visible_from >= *next);
+            if let Some(last) = hidden.map(|(number, _)| *number).max() {
+                let visible_from = before.visible_from.max(last.saturating_add(1));
+                let after = UserRoomRecord { visible_from, ..before.clone() };
+                self.set_user_room(user, room, Some(&before), after);
+            }
+        }
+    }
+
     /// Takes in what the user's own poller says.
     pub(super) fn user_room_polled(
         &mut self,
