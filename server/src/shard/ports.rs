@@ -212,7 +212,7 @@ impl Ports {
         drop(task::spawn(async move {
             let permit = ports.fetches.enter().await;
             let config = &ports.config;
-            let succeeded = upstream::fetch(&config.homeserver, &config.ledger, &order).await;
+            let succeeded = upstream::fetch(&config.homeserver, &config.taker, &order).await;
             drop(permit);
             ports.tell(Event::Fetched { want: order.want, succeeded });
         }));

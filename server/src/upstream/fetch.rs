@@ -10,21 +10,23 @@ use luge_core::{
 };
 use serde::Deserialize;
 
-use super::ask::{Homeserver, escaped};
-use crate::ledger::LedgerHandle;
+use super::{
+    ask::{Homeserver, escaped},
+    take::Taker,
+};
 
 /// Fetches what `order` wants and has the ledger keep it; true once it is
 /// durable.
-pub async fn fetch(homeserver: &Homeserver, ledger: &LedgerHandle, order: &FetchOrder) -> bool {
+pub async fn fetch(homeserver: &Homeserver, taker: &Taker, order: &FetchOrder) -> bool {
     let command = match &order.want {
-        Want::Members(room) => members(homeserver, order, *room).await,
+        Want::Members(room) => members(homeserver, taker, order, *room).await,
         Want::Member(room, user_id) => member(homeserver, order, *room, user_id).await,
         Want::PrevBatch(room, sequence, event_id) => prev_batch(homeserver, order, event_id)
             .await
             .map(|token| Command::PrevBatch { room: *room, sequence: *sequence, token }),
     };
     let Some(command) = command else { return false };
-    match ledger.submit(command) {
+    match taker.ledger().submit(command) {
         Ok(reply) => reply.await.is_ok(),
         Err(_busy) => false,
     }
@@ -47,13 +49,20 @@ async fn get(homeserver: &Homeserver, order: &FetchOrder, path: &str) -> Option<
     }
 }
 
-async fn members(homeserver: &Homeserver, order: &FetchOrder, room: RoomNumber) -> Option<Command> {
+async fn members(
+    homeserver: &Homeserver,
+    taker: &Taker,
+    order: &FetchOrder,
+    room: RoomNumber,
+) -> Option<Command> {
     let path = format!(
         "/_matrix/client/v3/rooms/{}/members?not_membership=leave",
         escaped(&order.room_id)
     );
     let body = get(homeserver, order, &path).await?;
-    let (events, set_asides) = upstream::parse_events(&body, "chunk", &Limits::default()).ok()?;
+    // A member list may be long: it is not parsed on the shard.
+    let parse = move || upstream::parse_events(&body, "chunk", &Limits::default()).ok();
+    let (events, set_asides) = taker.off_shard(parse).await??;
     if set_asides.count > 0 {
         let count = set_asides.count;
         tracing::warn!(room_id = &*order.room_id, count, "malformed members set aside");

@@ -42,6 +42,24 @@ impl Taker {
         Self { ledger, helpers }
     }
 
+    /// The ledger that bodies go to.
+    pub(super) fn ledger(&self) -> &LedgerHandle {
+        &self.ledger
+    }
+
+    /// Has a long computation run on a helper thread; `None` where it panicked.
+    pub(super) async fn off_shard<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + Clone + 'static,
+    ) -> Option<T> {
+        loop {
+            match self.helpers.run(job.clone()) {
+                Ok(answer) => return answer.await.ok(),
+                Err(_busy) => time::sleep(LEDGER_PAUSE).await,
+            }
+        }
+    }
+
     /// Parses `body` and has the ledger take it in; done when it is durable.
     pub(super) async fn take(
         &self,
@@ -58,13 +76,8 @@ impl Taker {
         }
         let (ledger, order) = (self.ledger.clone(), order.clone());
         let job = move || take_in_parts(&ledger, &order, &body);
-        let answer = loop {
-            match self.helpers.run(job.clone()) {
-                Ok(answer) => break answer,
-                Err(_busy) => time::sleep(LEDGER_PAUSE).await,
-            }
-        };
-        answer.await.map_err(|_| "it could not be parsed".to_owned())?
+        let taken = self.off_shard(job).await;
+        taken.unwrap_or_else(|| Err("it could not be parsed".to_owned()))
     }
 
     async fn submit(
