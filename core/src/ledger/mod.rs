@@ -16,7 +16,10 @@ mod summary;
 mod timeline;
 mod user_room;
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 pub use command::{
     Applied, Change, Command, ConnectionWrite, Delta, DeviceChange, MemberList, Polled, Reply,
@@ -25,7 +28,7 @@ pub use command::{
 use fold::Fold;
 
 use crate::{
-    id::{RoomNumber, Sequence, UserNumber},
+    id::{DeviceNumber, RoomNumber, Sequence, UserNumber},
     record::{RoomRecord, key},
     view::{Direction, Pending, Table, View},
     world::{Room, World},
@@ -36,6 +39,8 @@ use crate::{
 pub struct Ledger {
     world: World,
     devices: u32,
+    /// The rooms that the parts of an initial answer have told of so far.
+    unfinished: BTreeMap<DeviceNumber, BTreeSet<RoomNumber>>,
 }
 
 /// The tables do not fit together.
@@ -92,7 +97,7 @@ impl Ledger {
             true
         });
         let devices = view.get(Table::Meta, DEVICES).and_then(key::number_from).unwrap_or(0);
-        Ok(Self { world, devices })
+        Ok(Self { world, devices, unfinished: BTreeMap::new() })
     }
 
     /// Applies one command. `view` shows everything that was applied before,

@@ -33,8 +33,18 @@ impl Fold<'_> {
         self.early = !poll.initial && batch.to_device.is_empty() && is_small(&batch.rooms);
         let now_ms = self.now_ms;
         batch.rooms.sort_by_cached_key(|room| (recency(room, now_ms), room.room_id.clone()));
+        let mut told = self.ledger.unfinished.remove(&device).unwrap_or_default();
         for room in std::mem::take(&mut batch.rooms) {
+            let room_id = room.room_id.clone();
             self.room_polled(poll, room);
+            if poll.initial {
+                told.extend(self.ledger.world.find_room(&room_id).map(|room| room.number));
+            }
+        }
+        if poll.initial && with_rooms && last_part {
+            self.rooms_untold(user, &told);
+        } else if poll.initial && with_rooms {
+            self.ledger.unfinished.insert(device, told);
         }
         for data in &batch.account_data {
             if self.account_data(user, None, data) {

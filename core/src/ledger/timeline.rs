@@ -20,6 +20,8 @@ pub(super) struct Chunk {
     pub(super) places: Vec<Option<(Place, bool)>>,
     /// The oldest number from which on the chunk has all that is stored.
     pub(super) oldest: Option<u64>,
+    /// The same, where nothing newer is stored either.
+    pub(super) whole_from: Option<u64>,
 }
 
 /// The greatest integer that every client reads right.
@@ -72,6 +74,9 @@ impl Fold<'_> {
         }
         self.hide_late(room, &late_events(&chunk));
         chunk.oldest = self.oldest_shown(room.number, &chunk);
+        let newest = chunk.places.iter().flatten().map(|(place, _)| place.sequence).max();
+        let is_newest = newest == Some(room.last_event.0);
+        chunk.whole_from = chunk.oldest.filter(|_| is_newest);
         chunk
     }
 

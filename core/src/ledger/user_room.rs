@@ -2,11 +2,13 @@
 //!
 //! Only a user's own poller opens a room to them; anybody's closes it.
 
+use std::collections::BTreeSet;
+
 use super::{
     fold::Fold, polled::Poll, state::previous_membership, summary::content, timeline::Chunk,
 };
 use crate::{
-    id::UserNumber,
+    id::{RoomNumber, UserNumber},
     json::push_string,
     record::{Membership, Place, UserRoomRecord, key},
     request::MEMBER,
@@ -38,6 +40,34 @@ impl Fold<'_> {
         after.changed = self.next().0;
         self.put(Table::UserRooms, key::user_room(user, room.number), after.encode());
         self.user_change(user).rooms.push(room.number);
+    }
+
+    /// An initial answer with all rooms did not tell of the rest: the user left
+    /// them while no poller could be told.
+    pub(super) fn rooms_untold(&mut self, user: UserNumber, told: &BTreeSet<RoomNumber>) {
+        let mut rooms = Vec::new();
+        self.scan(Table::UserRooms, &key::of_user(user), &mut |key, _| {
+            rooms.extend(key::room_of(key).filter(|room| !told.contains(room)));
+            true
+        });
+        for number in rooms {
+            let Some(room) = self.ledger.world.room(number).cloned() else { continue };
+            let before = self.user_room(user, &room).filter(|it| !is_over(it.membership));
+            let Some(before) = before else { continue };
+            let joined = before.membership == Membership::Join;
+            let after = UserRoomRecord {
+                membership: Membership::Leave,
+                since: self.next().0,
+                since_ms: self.now_ms,
+                own_event: None,
+                visible_from: if joined { before.visible_from } else { NOTHING },
+                notification_count: 0,
+                highlight_count: 0,
+                stripped: Vec::new(),
+                ..before.clone()
+            };
+            self.set_user_room(user, &room, Some(&before), after);
+        }
     }
 
     /// Keeps late events from the users whose time in the room began behind them,
@@ -105,7 +135,9 @@ impl Fold<'_> {
             before.filter(|before| before.membership == Membership::Join && !own.came_back());
         let oldest = own.chunk.oldest;
         if let Some(before) = stays {
-            let told = oldest.filter(|_| own.poll.initial || own.batch.limited);
+            // Late events are numbered as the newest: only who was given all
+            // that there is was given them.
+            let told = own.chunk.whole_from.filter(|_| own.poll.initial || own.batch.limited);
             let visible_from = told.map_or(before.visible_from, |it| it.min(before.visible_from));
             return Some(UserRoomRecord { own_event, visible_from, ..before.clone() });
         }
