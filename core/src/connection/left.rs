@@ -47,9 +47,10 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     if turn.of_this_stay().is_some_and(|sent| sent.cursor >= of_user.changed) {
         return None;
     }
-    let own = turn.gate.own_member_event()?;
-    if turn.of_this_stay().is_some() {
-        // The end was told; what changed since is the user's own bookkeeping.
+    // What of the end was told changes no more but in the user's own bookkeeping;
+    // of an end without its event nothing is said, and the lists go on without it.
+    let own = turn.gate.own_member_event().filter(|_| turn.of_this_stay().is_none());
+    let Some(own) = own else {
         return Some(Outcome {
             entry: None,
             sent: bare(turn),
@@ -57,7 +58,7 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
             wants: Vec::new(),
             again_ms: None,
         });
-    }
+    };
     // A client that was in the room gets what it lacks; another gets it all.
     let before = turn
         .before
