@@ -54,13 +54,22 @@ impl Fold<'_> {
         let in_timeline = |place: &Option<Place>| place.is_some_and(|place| place.timeline);
         let last_known = known.iter().rposition(in_timeline);
         let mut chunk = Chunk::default();
+        let mut leaves_out = false;
         for (index, event) in batch.timeline.iter().enumerate() {
             let is_first_sight = seen.insert(&*event.event_id);
             let place = match known[index] {
                 _ if !is_first_sight => None,
-                Some(place) if place.timeline => Some((place, false)),
+                Some(place) if place.timeline => {
+                    if std::mem::take(&mut leaves_out) {
+                        self.open_gap(room.number, place);
+                    }
+                    Some((place, false))
+                }
                 // What comes in front of known events is old: it is not shown.
-                _ if !follows && last_known.is_some_and(|last| index < last) => None,
+                _ if !follows && last_known.is_some_and(|last| index < last) => {
+                    leaves_out = true;
+                    None
+                }
                 before => {
                     let opens = index == 0;
                     let gap = opens && starts_segment(poll, room, batch);
@@ -144,6 +153,15 @@ impl Fold<'_> {
             room.bump_stamp = room.bump_stamp.max(came_ms);
         }
         place
+    }
+
+    /// Notes that something is missing before a stored event: who told of it
+    /// first was not shown all of the room (history visibility).
+    fn open_gap(&mut self, room: RoomNumber, place: Place) {
+        if let Some(event) = self.event(room, place).filter(|event| !event.gap_before) {
+            let record = EventRecord { gap_before: true, ..event };
+            self.put(Table::Events, key::event(room, place), record.encode());
+        }
     }
 
     /// An event that was only seen in a state block comes in a timeline.
