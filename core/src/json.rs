@@ -1,7 +1,7 @@
 //! Writing JSON by splicing: what is already JSON is copied as it is.
 //!
 //! Parsing lives in [`crate::upstream`] and [`crate::dialect`]; nothing here
-//! reads JSON.
+//! reads more of it than it takes to leave something out.
 
 use std::fmt::Write as _;
 
@@ -77,6 +77,22 @@ pub fn with_transaction_id(json: &str, transaction_id: &str) -> String {
         out.push_str(&unsigned);
         out.push_str("}}");
     }
+    out
+}
+
+/// What of an event is shown to who is not in its room: `type`, `state_key`,
+/// `sender` and `content`, each as far as it is there.
+pub fn stripped(json: &str) -> String {
+    let members: std::collections::BTreeMap<&str, &serde_json::value::RawValue> =
+        serde_json::from_str(json).unwrap_or_default();
+    let mut out = String::from("{");
+    for key in ["type", "state_key", "sender", "content"] {
+        if let Some(value) = members.get(key) {
+            push_key(&mut out, key);
+            out.push_str(value.get());
+        }
+    }
+    out.push('}');
     out
 }
 

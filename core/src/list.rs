@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use crate::{
     id::RoomNumber,
     record::{ArchivedStateRecord, EventRecord, Membership, Place, StateRecord, key},
-    request::Filters,
+    request::{Dialect, Filters},
     user::{Rank, User, UserRoom},
     view::{Direction, Table, View},
     world::{Room, World},
@@ -28,10 +28,19 @@ pub struct Source<'a> {
 /// The rooms of a list in order, newest first. `newly_left` are rooms that the
 /// user has left and the connection has yet to learn of; each is a member this
 /// once.
-pub fn members(source: Source<'_>, filters: &Filters, newly_left: &[Rank]) -> Vec<RoomNumber> {
+pub fn members(
+    source: Source<'_>,
+    dialect: Dialect,
+    filters: &Filters,
+    newly_left: &[Rank],
+) -> Vec<RoomNumber> {
     let children = filters.spaces.as_ref().map(|spaces| space_children(source, spaces));
+    let is_listed = |room: &RoomNumber| {
+        source.user.rooms.get(room).is_some_and(|of_user| dialect.lists(of_user))
+    };
     let passes = |room: &RoomNumber| {
-        filters.is_empty() || room_passes(source, filters, children.as_ref(), *room)
+        (!dialect.hides_rooms() || is_listed(room))
+            && (filters.is_empty() || room_passes(source, filters, children.as_ref(), *room))
     };
     if newly_left.is_empty() {
         let rooms = source.user.order.iter().map(|(_, _, room)| *room);

@@ -1,17 +1,12 @@
 //! A sliding sync request in Luge's own words, whichever dialect it came in.
 
+mod dialect;
 mod required_state;
 
 use std::collections::BTreeSet;
 
-pub use required_state::{MEMBER, RequiredState};
-
-/// Which of the three protocols a request speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// `org.matrix.simplified_msc3575`, as Synapse serves it.
-    Simplified,
-}
+pub use dialect::Dialect;
+pub use required_state::{MEMBER, PartialState, RequiredState, StatePattern};
 
 /// One request.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::world::Hero;
+use crate::{record::Membership, world::Hero};
 
 /// One response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,6 +100,12 @@ pub struct Room {
     pub heroes: Option<Vec<Hero>>,
     /// In `m.direct`.
     pub is_dm: bool,
+    /// Whether the client believed otherwise.
+    pub is_dm_changed: bool,
+    /// The user's membership.
+    pub membership: Option<Membership>,
+    /// The lists in whose windows the room is.
+    pub lists: Vec<String>,
     /// Joined members, where that changed.
     pub joined_count: Option<u64>,
     /// Invited members, where that changed.

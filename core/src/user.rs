@@ -96,6 +96,11 @@ impl UserRoom {
         }
     }
 
+    /// Whether the user is or was in the room.
+    pub fn was_joined(&self) -> bool {
+        self.visible_from <= self.since.0 || self.membership == Membership::Join
+    }
+
     /// The stripped state of an invite or knock, as the store has it.
     pub(crate) fn stripped(
         &self,

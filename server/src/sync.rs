@@ -10,10 +10,11 @@ use std::{
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use luge_core::{
-    dialect::{RequestLimits, simplified},
+    dialect::{self, RequestLimits},
     id::{DeviceNumber, UserNumber},
     ledger::{Command, Reply, SignIn},
     record::{TokenRecord, key},
+    request::Dialect,
     shard::{Hint, Refusal, Ticket, Token},
     view::{Direction, Table, View},
 };
@@ -74,9 +75,11 @@ type Refused = Box<Response<Body>>;
 
 impl Handler for Endpoint {
     async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
-        if request.uri().path() == simplified::PATH {
+        if let Some(dialect) = dialect::of_path(request.uri().path()) {
             return match *request.method() {
-                Method::POST => self.sync(request).await.unwrap_or_else(|refused| *refused),
+                Method::POST => {
+                    self.sync(dialect, request).await.unwrap_or_else(|refused| *refused)
+                }
                 Method::OPTIONS => preflight(),
                 _ => front::error(
                     StatusCode::METHOD_NOT_ALLOWED,
@@ -111,7 +114,11 @@ impl Endpoint {
         })
     }
 
-    async fn sync(&self, request: Request<Incoming>) -> Result<Response<Body>, Refused> {
+    async fn sync(
+        &self,
+        dialect: Dialect,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Refused> {
         let query = decoded_query(request.uri().query().unwrap_or_default());
         let secret = access_token(request.headers(), &query).ok_or_else(|| {
             refused(StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN", "the request has no access token")
@@ -121,7 +128,7 @@ impl Endpoint {
         let (owner, token, confirmed) = self.owner(secret).await?;
         let limits = &self.config.request_limits;
         let request =
-            simplified::parse(&query, &body, &owner.user_id, limits).map_err(|error| {
+            dialect::parse(dialect, &query, &body, &owner.user_id, limits).map_err(|error| {
                 refused(StatusCode::BAD_REQUEST, error.errcode(), &error.to_string())
             })?;
         let (reply, answer) = oneshot::channel();

@@ -66,12 +66,16 @@ pub enum Want {
 /// The lists, the subscriptions, the rooms that they select, and the extensions.
 pub fn answer(asked: Asked<'_>) -> Answer {
     let mut selection = Selection::new(asked);
-    let lists = selection.lists();
+    let answers = selection.lists();
     selection.subscriptions();
+    let mut lists = FxHashMap::default();
+    if asked.request.dialect.tells_of_lists() {
+        lists = lists_of_rooms(&selection.windows);
+    }
 
     let mut next = asked.base.cloned().unwrap_or_default();
-    next.configs = selection.configs;
-    let mut response = Response { lists, ..Response::default() };
+    next.configs = std::mem::take(&mut selection.configs);
+    let mut response = Response { lists: answers, ..Response::default() };
     let mut wants = Vec::new();
     let mut again_ms: Option<u64> = None;
     let mut sent_events = extension::SentEvents::default();
@@ -83,7 +87,8 @@ pub fn answer(asked: Asked<'_>) -> Answer {
         next.rooms.insert(*room, Arc::new(outcome.sent));
         wants.extend(outcome.wants);
         again_ms = again_ms.into_iter().chain(outcome.again_ms).min();
-        if let Some(entry) = outcome.entry {
+        if let Some(mut entry) = outcome.entry {
+            entry.lists = lists.remove(room).unwrap_or_default();
             let expanded = entry.timeline.as_ref().is_some_and(|timeline| timeline.expanded);
             let (event_ids, anew) = (outcome.event_ids, entry.initial || expanded);
             sent_events.insert(*room, extension::SentTimeline { event_ids, anew });
@@ -105,6 +110,20 @@ pub(crate) fn gate(asked: Asked<'_>, room: RoomNumber) -> Option<Gate<'_>> {
 
 /// The rooms of each list's windows, by the list's key.
 pub(crate) type Windows = Vec<(String, Vec<RoomNumber>)>;
+
+/// The keys of the lists in whose windows each room is.
+fn lists_of_rooms(windows: &Windows) -> FxHashMap<RoomNumber, Vec<String>> {
+    let mut lists: FxHashMap<RoomNumber, Vec<String>> = FxHashMap::default();
+    for (key, rooms) in windows {
+        for room in rooms {
+            let keys = lists.entry(*room).or_default();
+            if !keys.contains(key) {
+                keys.push(key.clone());
+            }
+        }
+    }
+    lists
+}
 
 /// Which rooms a request selects, and what it asks of each.
 struct Selection<'a> {
@@ -131,7 +150,8 @@ impl<'a> Selection<'a> {
         let request = self.asked.request;
         let mut lists = Vec::with_capacity(request.lists.len());
         for (key, wanted) in &request.lists {
-            let members = list::members(self.asked.source, &wanted.filters, &newly_left);
+            let members =
+                list::members(self.asked.source, request.dialect, &wanted.filters, &newly_left);
             let config = self.shared(&wanted.config);
             let mut answer = List { count: members.len() as u64, windows: Vec::new() };
             let mut in_windows = Vec::new();
@@ -234,6 +254,11 @@ impl RoomTurn<'_> {
         let same =
             |sent: &&SentRoom| sent.membership == of_user.membership && sent.since == of_user.since;
         self.before.map(|sent| &**sent).filter(same)
+    }
+
+    /// Whether the room is a direct chat.
+    pub(super) fn is_dm(&self) -> bool {
+        self.asked.source.user.direct.contains(self.gate.room_id())
     }
 
     /// The number behind which events came after the request's position.

@@ -25,7 +25,8 @@ pub(super) fn stripped_outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     let entry = Room {
         room_id: Arc::clone(turn.gate.room_id()),
         initial: true,
-        is_dm: turn.asked.source.user.direct.contains(turn.gate.room_id()),
+        is_dm: sent.is_dm,
+        membership: Some(sent.membership),
         bump_stamp: Some(sent.bump_stamp),
         stripped: Some(stripped),
         ..Room::default()
@@ -77,6 +78,11 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         entry.required_state.push(&own);
     }
     entry.timeline = timeline.answer;
+    if turn.asked.request.dialect.strips_declined() && !of_user.was_joined() {
+        let mut stripped = Objects::default();
+        stripped.push(&crate::json::stripped(&own));
+        entry.stripped = Some(stripped);
+    }
     Some(Outcome {
         entry: Some(entry),
         sent,
@@ -99,6 +105,7 @@ fn bare(turn: RoomTurn<'_>) -> SentRoom {
         heroes: 0,
         counts: None,
         bump_stamp: turn.gate.bump_stamp(),
+        is_dm: turn.is_dm(),
         lazy_members: OrdSet::new(),
         missing_members: OrdSet::new(),
     }

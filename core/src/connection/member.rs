@@ -43,7 +43,8 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         || entry.joined_count.is_some()
         || entry.heroes.is_some()
         || entry.name != Mention::Silent
-        || entry.avatar != Mention::Silent;
+        || entry.avatar != Mention::Silent
+        || (entry.is_dm_changed && turn.asked.request.dialect.tells_of_direct_chats());
     Some(Outcome {
         entry: says_something.then_some(entry),
         sent,
@@ -55,7 +56,10 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
 
 /// Whether nothing has changed that an entry could say.
 fn is_current(turn: RoomTurn<'_>, sent: &SentRoom) -> bool {
+    let is_dm_told =
+        !turn.asked.request.dialect.tells_of_direct_chats() || turn.is_dm() == sent.is_dm;
     turn.gate.entry_changed() <= sent.cursor
+        && is_dm_told
         && (Arc::ptr_eq(&sent.config, turn.config) || *sent.config == **turn.config)
 }
 
@@ -192,6 +196,7 @@ pub(super) fn summary(
         heroes: digest_heroes(&heroes),
         counts: gate.counts(),
         bump_stamp: gate.bump_stamp(),
+        is_dm: turn.is_dm(),
         lazy_members: held.members,
         missing_members: held.missing,
     };
@@ -207,7 +212,9 @@ pub(super) fn summary(
         initial: before.is_none(),
         name: mention(gate.name(), |sent| sent.name),
         avatar: mention(gate.avatar(), |sent| sent.avatar),
-        is_dm: turn.asked.source.user.direct.contains(gate.room_id()),
+        is_dm: sent.is_dm,
+        is_dm_changed: before.is_some_and(|before| before.is_dm != sent.is_dm),
+        membership: Some(of_user.membership),
         joined_count: counts.map(|(joined, _)| joined),
         invited_count: counts.map(|(_, invited)| invited),
         bump_stamp: is_new(|sent| sent.bump_stamp).then_some(sent.bump_stamp),

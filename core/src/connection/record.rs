@@ -12,7 +12,7 @@ use super::{
 use crate::{
     id::{RoomNumber, Sequence},
     record::Membership,
-    request::{RequiredState, RoomConfig},
+    request::{PartialState, RequiredState, RoomConfig, StatePattern},
 };
 
 /// A connection, in `Table::Connections`.
@@ -46,12 +46,25 @@ struct SentRoomRecord {
     heroes: u64,
     counts: Option<(u64, u64)>,
     bump_stamp: u64,
+    is_dm: bool,
     lazy_members: Vec<String>,
 }
 
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 struct ConfigRecord {
     timeline_limit: u64,
+    required_state: RequiredRecord,
+}
+
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+struct RequiredRecord {
+    set: StateSetRecord,
+    /// Sets with exceptions: pairs of type and state key.
+    partial: Vec<(StateSetRecord, Vec<(Option<String>, Option<String>)>)>,
+}
+
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+struct StateSetRecord {
     all: bool,
     lazy_members: bool,
     types: Vec<(String, Option<Vec<String>>)>,
@@ -141,35 +154,65 @@ impl Configs {
             heroes: sent.heroes,
             counts: sent.counts,
             bump_stamp: sent.bump_stamp,
+            is_dm: sent.is_dm,
             lazy_members: sent.lazy_members.iter().map(ToString::to_string).collect(),
         }
     }
 }
 
 fn config_record(config: &RoomConfig) -> ConfigRecord {
-    let state = &config.required_state;
+    ConfigRecord {
+        timeline_limit: config.timeline_limit,
+        required_state: required_record(&config.required_state),
+    }
+}
+
+fn required_record(wanted: &RequiredState) -> RequiredRecord {
+    let pattern = |it: &StatePattern| (it.kind.clone(), it.state_key.clone());
+    let partial =
+        |it: &PartialState| (set_record(&it.included), it.excluded.iter().map(pattern).collect());
+    RequiredRecord {
+        set: set_record(wanted),
+        partial: wanted.partial.iter().map(partial).collect(),
+    }
+}
+
+fn set_record(set: &RequiredState) -> StateSetRecord {
     let keys = |keys: &Option<std::collections::BTreeSet<String>>| {
         keys.as_ref().map(|keys| keys.iter().cloned().collect())
     };
-    ConfigRecord {
-        timeline_limit: config.timeline_limit,
-        all: state.all,
-        lazy_members: state.lazy_members,
-        types: state.types.iter().map(|(kind, of)| (kind.clone(), keys(of))).collect(),
-        state_keys: state.state_keys.iter().cloned().collect(),
+    StateSetRecord {
+        all: set.all,
+        lazy_members: set.lazy_members,
+        types: set.types.iter().map(|(kind, of)| (kind.clone(), keys(of))).collect(),
+        state_keys: set.state_keys.iter().cloned().collect(),
     }
 }
 
 fn config(record: ConfigRecord) -> RoomConfig {
-    let keys = |keys: Option<Vec<String>>| keys.map(|keys| keys.into_iter().collect());
     RoomConfig {
         timeline_limit: record.timeline_limit,
-        required_state: RequiredState {
-            all: record.all,
-            lazy_members: record.lazy_members,
-            types: record.types.into_iter().map(|(kind, of)| (kind, keys(of))).collect(),
-            state_keys: record.state_keys.into_iter().collect(),
-        },
+        required_state: required(record.required_state),
+    }
+}
+
+fn required(record: RequiredRecord) -> RequiredState {
+    let pattern = |(kind, state_key)| StatePattern { kind, state_key };
+    let partial = |(included, excluded): (StateSetRecord, Vec<_>)| PartialState {
+        included: set(included),
+        excluded: excluded.into_iter().map(pattern).collect(),
+    };
+    RequiredState { partial: record.partial.into_iter().map(partial).collect(), ..set(record.set) }
+}
+
+fn set(record: StateSetRecord) -> RequiredState {
+    let keys = |keys: Option<Vec<String>>| keys.map(|keys| keys.into_iter().collect());
+    RequiredState {
+        all: record.all,
+        lazy_members: record.lazy_members,
+        types: record.types.into_iter().map(|(kind, of)| (kind, keys(of))).collect(),
+        state_keys: record.state_keys.into_iter().collect(),
+        ..RequiredState::default()
     }
 }
 
@@ -208,6 +251,7 @@ fn room_from(record: SentRoomRecord, configs: &[Arc<RoomConfig>]) -> Option<Sent
         heroes: record.heroes,
         counts: record.counts,
         bump_stamp: record.bump_stamp,
+        is_dm: record.is_dm,
         lazy_members,
         missing_members: OrdSet::new(),
     })
@@ -219,7 +263,11 @@ mod tests {
 
     #[test]
     fn a_connection_comes_back_as_it_was() {
-        let required_state = RequiredState::from_pairs([("m.room.name", ""), ("*", "k")], "@a:x");
+        let excluded = StatePattern { kind: Some("m.room.create".to_owned()), state_key: None };
+        let required_state =
+            RequiredState::from_pairs([("m.room.name", ""), ("*", "k")], "@a:x").union(
+                &RequiredState::from_patterns([StatePattern::default()], [excluded].into(), true),
+            );
         let config = Arc::new(RoomConfig { timeline_limit: 3, required_state });
         let room = SentRoom {
             cursor: Sequence(9),
@@ -231,6 +279,7 @@ mod tests {
             heroes: 7,
             counts: Some((2, 1)),
             bump_stamp: 99,
+            is_dm: true,
             lazy_members: ["@a:x", "@b:x"].into_iter().map(Arc::from).collect(),
             missing_members: OrdSet::new(),
         };

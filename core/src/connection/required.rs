@@ -78,7 +78,7 @@ pub(super) fn each_wanted(
     is_new: &dyn Fn(&str, &str, Sequence) -> bool,
     visit: &mut dyn FnMut(VisibleState),
 ) {
-    if wanted.all || !wanted.state_keys.is_empty() {
+    if wanted.all || !wanted.state_keys.is_empty() || !wanted.partial.is_empty() {
         let mut wants = |kind: &str, state_key: &str, changed| {
             wanted.matches(kind, state_key) && is_new(kind, state_key, changed)
         };

@@ -61,6 +61,8 @@ pub struct SentRoom {
     pub counts: Option<(u64, u64)>,
     /// The bump stamp that was told.
     pub bump_stamp: u64,
+    /// Whether it was told to be a direct chat.
+    pub is_dm: bool,
     /// Members whose event was told for the timeline's sake.
     pub lazy_members: OrdSet<Arc<str>>,
     /// Members whose event the timeline needed and nobody had: told when they

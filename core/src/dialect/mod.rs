@@ -2,10 +2,53 @@
 //! [`crate::response::Response`] into the dialect's JSON. No rule of the
 //! protocol is written here that is not about the wire.
 
+mod body;
+mod common;
 mod error;
 pub mod simplified;
+pub mod v4;
+mod writing;
 
 pub use error::RequestError;
+
+use crate::{
+    request::{Dialect, Request},
+    response::Response,
+};
+
+/// The dialect that is served at `path`.
+pub fn of_path(path: &str) -> Option<Dialect> {
+    match path {
+        simplified::PATH => Some(Dialect::Simplified),
+        v4::PATH => Some(Dialect::V4),
+        _ => None,
+    }
+}
+
+/// The request in `query` (decoded pairs) and `body`, sent by `user_id`.
+///
+/// # Errors
+/// What is wrong, as the dialect's clients expect it.
+pub fn parse(
+    dialect: Dialect,
+    query: &[(String, String)],
+    body: &[u8],
+    user_id: &str,
+    limits: &RequestLimits,
+) -> Result<Request, RequestError> {
+    match dialect {
+        Dialect::Simplified => simplified::parse(query, body, user_id, limits),
+        Dialect::V4 => v4::parse(body, limits),
+    }
+}
+
+/// The response's body.
+pub fn write(dialect: Dialect, response: &Response) -> String {
+    match dialect {
+        Dialect::Simplified => simplified::write(response),
+        Dialect::V4 => v4::write(response),
+    }
+}
 
 /// Limits on what a request may ask. Requests beyond them are refused with an
 /// error that names the limit, except where a field says that it is capped.
@@ -17,6 +60,8 @@ pub struct RequestLimits {
     pub ranges_max: usize,
     /// Subscriptions in a request; those beyond are ignored.
     pub subscriptions_max: usize,
+    /// Subscriptions in a request of MSC4186 as accepted; more are refused.
+    pub v4_subscriptions_max: usize,
     /// Bytes of a list's key.
     pub list_key_bytes_max: usize,
     /// Bytes of a `conn_id`.
@@ -39,6 +84,7 @@ impl Default for RequestLimits {
             lists_max: 100,
             ranges_max: 16,
             subscriptions_max: 1_000,
+            v4_subscriptions_max: 100,
             list_key_bytes_max: 64,
             conn_id_bytes_max: 64,
             timeline_limit_cap: 100,

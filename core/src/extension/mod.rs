@@ -77,13 +77,28 @@ impl<'a> Scoping<'a> {
 
     fn in_scope(&self, scope: &Scope) -> Vec<RoomNumber> {
         let selected = self.rooms.iter().map(|(room, _)| *room);
-        let Some(named) = &scope.rooms else { return selected.collect() };
+        let by_subscription = self.asked.request.dialect.scopes_by_subscription();
+        let named = match &scope.rooms {
+            None if !by_subscription => return selected.collect(),
+            named => named,
+        };
         let listed = |key: &String| scope.lists.as_ref().is_none_or(|lists| lists.contains(key));
         let windows = self.windows.iter().filter(|(key, _)| listed(key));
         let mut seen = FxHashSet::default();
         let in_windows = windows.flat_map(|(_, rooms)| rooms.iter().copied());
-        let named = selected.filter(|room| self.is_named(*room, named));
+        let named = selected.filter(|room| match named {
+            Some(named) => {
+                self.is_named(*room, named) && (!by_subscription || self.is_subscribed(*room))
+            }
+            None => self.is_subscribed(*room),
+        });
         in_windows.chain(named).filter(|room| seen.insert(*room)).collect()
+    }
+
+    fn is_subscribed(&self, room: RoomNumber) -> bool {
+        let subscriptions = &self.asked.request.subscriptions;
+        let room = self.asked.source.world.room(room);
+        room.is_some_and(|room| subscriptions.iter().any(|(id, _)| **id == *room.id))
     }
 
     fn is_named(&self, room: RoomNumber, named: &BTreeSet<String>) -> bool {

@@ -3,10 +3,13 @@
 
 use std::sync::Arc;
 
-use super::{Scoping, note, told};
+use rustc_hash::FxHashSet;
+
+use super::{Scoping, note};
 use crate::{
     connection::State,
     gate::Gate,
+    id::RoomNumber,
     json::{push_comma, push_string},
     request::Scope,
 };
@@ -17,9 +20,12 @@ pub(super) fn answer(
     next: &mut State,
 ) -> Vec<(Arc<str>, String)> {
     let mut rooms = Vec::new();
+    if scoping.asked.request.dialect.forgets_typing_out_of_scope() {
+        forget_out_of_scope(&scoping.in_scope(scope), next);
+    }
     for gate in scoping.gates(scope).filter(Gate::is_joined) {
         let room = gate.room_number();
-        let before = told(scoping.asked, room).typing;
+        let before = next.scopes.get(&room).and_then(|told| told.typing);
         if before.is_some_and(|before| gate.typing_changed() <= before) {
             continue;
         }
@@ -30,6 +36,19 @@ pub(super) fn answer(
         }
     }
     rooms
+}
+
+/// What a client was told of a room that has left the scope is gone from it.
+fn forget_out_of_scope(in_scope: &[RoomNumber], next: &mut State) {
+    let in_scope: FxHashSet<RoomNumber> = in_scope.iter().copied().collect();
+    let told = next
+        .scopes
+        .iter()
+        .filter(|(room, scope)| scope.typing.is_some() && !in_scope.contains(*room));
+    let gone: Vec<RoomNumber> = told.map(|(room, _)| *room).collect();
+    for room in gone {
+        note(next, room, |told| told.typing = None);
+    }
 }
 
 fn event(user_ids: &[Arc<str>]) -> String {

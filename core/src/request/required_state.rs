@@ -13,6 +13,47 @@ pub struct RequiredState {
     pub types: BTreeMap<String, Option<BTreeSet<String>>>,
     /// These state keys, of any type.
     pub state_keys: BTreeSet<String>,
+    /// Sets with exceptions.
+    pub partial: BTreeSet<PartialState>,
+}
+
+/// A set with exceptions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PartialState {
+    /// What is in it. Has no partial sets of its own.
+    pub included: RequiredState,
+    /// What is not in it all the same.
+    pub excluded: BTreeSet<StatePattern>,
+}
+
+/// Entries of a type, a state key, both, or any.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StatePattern {
+    /// `type`; `None` for every one.
+    pub kind: Option<String>,
+    /// `state_key`; `None` for every one.
+    pub state_key: Option<String>,
+}
+
+impl StatePattern {
+    fn matches(&self, kind: &str, state_key: &str) -> bool {
+        let is = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|it| *it == *is);
+        is(&self.kind, kind) && is(&self.state_key, state_key)
+    }
+}
+
+impl PartialState {
+    fn matches(&self, kind: &str, state_key: &str) -> bool {
+        self.included.matches(kind, state_key)
+            && !self.excluded.iter().any(|excluded| excluded.matches(kind, state_key))
+    }
+
+    fn wants_all_members(&self) -> bool {
+        let excludes_all = |pattern: &StatePattern| {
+            pattern.state_key.is_none() && pattern.kind.as_deref().is_none_or(|it| it == MEMBER)
+        };
+        self.included.wants_all_members() && !self.excluded.iter().any(excludes_all)
+    }
 }
 
 /// The type of a member event.
@@ -33,6 +74,41 @@ impl RequiredState {
         set
     }
 
+    /// The set of what `included` matches and `excluded` does not, beside lazy
+    /// members (MSC4186 as accepted).
+    pub fn from_patterns(
+        included: impl IntoIterator<Item = StatePattern>,
+        excluded: BTreeSet<StatePattern>,
+        lazy_members: bool,
+    ) -> Self {
+        let mut set = Self { lazy_members, ..Self::default() };
+        for StatePattern { kind, state_key } in included {
+            match (kind, state_key) {
+                (None, None) => set.all = true,
+                (None, Some(state_key)) => drop(set.state_keys.insert(state_key)),
+                (Some(kind), None) => drop(set.types.insert(kind, None)),
+                (Some(kind), Some(state_key)) => set.add_entry(kind, state_key),
+            }
+        }
+        set.without(excluded)
+    }
+
+    /// The set less `excluded`.
+    fn without(self, excluded: BTreeSet<StatePattern>) -> Self {
+        if excluded.is_empty() {
+            return self;
+        }
+        let lazy_members = self.lazy_members;
+        let partial = BTreeSet::from([PartialState { included: self, excluded }]);
+        Self { lazy_members, partial, ..Self::default() }
+    }
+
+    fn add_entry(&mut self, kind: String, state_key: String) {
+        if let Some(keys) = self.types.entry(kind).or_insert_with(|| Some(BTreeSet::new())) {
+            keys.insert(state_key);
+        }
+    }
+
     fn add(&mut self, kind: &str, state_key: &str) {
         match (kind, state_key) {
             (MEMBER, "$LAZY") => self.lazy_members = true,
@@ -40,13 +116,7 @@ impl RequiredState {
             ("*", "*") => self.all = true,
             ("*", _) => drop(self.state_keys.insert(state_key.to_owned())),
             (_, "*") => drop(self.types.insert(kind.to_owned(), None)),
-            _ => {
-                let keys =
-                    self.types.entry(kind.to_owned()).or_insert_with(|| Some(BTreeSet::new()));
-                if let Some(keys) = keys {
-                    keys.insert(state_key.to_owned());
-                }
-            }
+            _ => self.add_entry(kind.to_owned(), state_key.to_owned()),
         }
     }
 
@@ -59,11 +129,14 @@ impl RequiredState {
                 .types
                 .get(kind)
                 .is_some_and(|keys| keys.as_ref().is_none_or(|keys| keys.contains(state_key)))
+            || self.partial.iter().any(|partial| partial.matches(kind, state_key))
     }
 
     /// Whether every member is wanted at once.
     pub fn wants_all_members(&self) -> bool {
-        self.types.get(MEMBER).is_some_and(Option::is_none) || (self.all && !self.lazy_members)
+        self.types.get(MEMBER).is_some_and(Option::is_none)
+            || (self.all && !self.lazy_members)
+            || self.partial.iter().any(PartialState::wants_all_members)
     }
 
     /// Whether nothing is wanted.
@@ -88,7 +161,11 @@ impl RequiredState {
             }
             Some(keys) => keys.iter().all(|key| self.matches(kind, key)),
         });
-        lazy && all && keys && types
+        let partial = other
+            .partial
+            .iter()
+            .all(|partial| self.partial.contains(partial) || self.covers(&partial.included));
+        lazy && all && keys && types && partial
     }
 
     fn matches_any_type(&self, state_key: &str) -> bool {
@@ -109,6 +186,7 @@ impl RequiredState {
                 (_, keys) => drop(union.types.insert(kind.clone(), keys.clone())),
             }
         }
+        union.partial.extend(other.partial.iter().cloned());
         if self.wants_all_members() || other.wants_all_members() {
             union.types.insert(MEMBER.to_owned(), None);
         }
@@ -155,6 +233,31 @@ mod tests {
         let wanted = set(&[("*", "*"), (MEMBER, "$LAZY")]);
         assert!(wanted.matches("m.room.topic", "") && !wanted.matches(MEMBER, ME));
         assert!(set(&[("*", "*")]).matches(MEMBER, ME));
+    }
+
+    #[test]
+    fn what_is_excluded_is_left_out_of_what_is_included() {
+        let pattern = |kind: &str, key: &str| StatePattern {
+            kind: (kind != "*").then(|| kind.to_owned()),
+            state_key: (key != "*").then(|| key.to_owned()),
+        };
+        let of = |included: &[(&str, &str)], excluded: &[(&str, &str)], lazy| {
+            let patterns =
+                |of: &[(&str, &str)]| of.iter().map(|(kind, key)| pattern(kind, key)).collect();
+            let included: Vec<_> = patterns(included);
+            RequiredState::from_patterns(included, patterns(excluded).into_iter().collect(), lazy)
+        };
+        let all_but_create = of(&[("*", "*")], &[("m.room.create", "")], false);
+        assert!(all_but_create.matches("m.room.name", "") && all_but_create.wants_all_members());
+        assert!(!all_but_create.matches("m.room.create", ""));
+        let no_members = of(&[("*", "*")], &[(MEMBER, "*")], true);
+        assert!(no_members.lazy_members && !no_members.wants_all_members());
+        assert!(!no_members.matches(MEMBER, ME) && no_members.matches("a", ME));
+        // What one leaves out the other may want.
+        let union = all_but_create.union(&of(&[("m.room.create", "*")], &[], false));
+        assert!(union.matches("m.room.create", "") && union.covers(&all_but_create));
+        assert!(!all_but_create.covers(&union) && union.wants_all_members());
+        assert!(of(&[("*", "*")], &[], false).covers(&all_but_create));
     }
 
     fn pairs() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {

@@ -68,9 +68,10 @@ impl Shard {
         }
         let confirmed_ms = if confirmed { self.now_ms } else { 0 };
         self.note_device(user, device, &token, confirmed_ms, below);
-        self.make_room_for_connection(user, device, &request.conn_id, out);
+        let name = request.dialect.connection_name(&request.conn_id);
+        self.make_room_for_connection(user, device, &name, out);
         // The newer request ends the one that waits.
-        let place = Place { user, device, conn_id: request.conn_id.clone() };
+        let place = Place { user, device, conn_id: name };
         if let Some(older) = self.slot_held(&place) {
             self.on_deadline(older, below, out);
         }
@@ -330,6 +331,13 @@ impl Shard {
         for ticket in tickets {
             self.release(ticket);
             refuse(ticket, refusal.clone(), out);
+        }
+    }
+
+    /// Refuses one held request.
+    pub(super) fn refuse_held(&mut self, ticket: Ticket, refusal: Refusal, out: &mut Effects) {
+        if self.release(ticket).is_some() {
+            refuse(ticket, refusal, out);
         }
     }
 

@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use luge_core::{
     connection::Want,
-    dialect::{RequestLimits, simplified},
+    dialect::{self, RequestLimits},
     id::{DeviceNumber, UserNumber},
     ledger::{Command, MemberList, Polled, Reply, SignIn},
+    request::Dialect,
     shard::{
         Answered, ClientRequest, Effect, Event, FetchOrder, Hint, PollOrder, PollOutcome, Refusal,
         Shard, ShardLimits, Ticket, Token, Validation,
@@ -40,6 +41,7 @@ pub(crate) struct Got {
 
 /// A Luge in a test's hand.
 pub(crate) struct Luge {
+    dialect: Dialect,
     book: Book,
     shard: Shard,
     limits: ShardLimits,
@@ -62,10 +64,21 @@ impl Luge {
         Self::with(ShardLimits::default())
     }
 
+    /// A Luge that is asked in another dialect.
+    pub(crate) fn speaking(dialect: Dialect) -> Self {
+        Self { dialect, ..Self::new() }
+    }
+
+    /// From here on it is asked in another dialect.
+    pub(crate) fn speak(&mut self, dialect: Dialect) {
+        self.dialect = dialect;
+    }
+
     pub(crate) fn with(limits: ShardLimits) -> Self {
         let book = Book::open(MemoryTables::default());
         let shard = Shard::new(limits.clone(), Arc::clone(book.world()), START_MS, SECRET);
         Self {
+            dialect: Dialect::Simplified,
             book,
             shard,
             limits,
@@ -234,7 +247,8 @@ impl Luge {
         let ticket = Ticket(self.tickets);
         let members = request.as_object_mut().expect("a request is an object");
         let mut query = Vec::new();
-        for name in ["pos", "timeout"] {
+        let in_query: &[&str] = if self.dialect == Dialect::V4 { &[] } else { &["pos", "timeout"] };
+        for name in in_query.iter().copied() {
             match members.remove(name) {
                 Some(Value::String(value)) => query.push((name.to_owned(), value)),
                 Some(value) => query.push((name.to_owned(), value.to_string())),
@@ -243,7 +257,7 @@ impl Luge {
         }
         let body = request.to_string();
         let limits = RequestLimits::default();
-        match simplified::parse(&query, body.as_bytes(), &client.user_id, &limits) {
+        match dialect::parse(self.dialect, &query, body.as_bytes(), &client.user_id, &limits) {
             Ok(request) => self.apply(Event::Request(Box::new(ClientRequest {
                 ticket,
                 user: client.user,
@@ -331,8 +345,8 @@ impl Luge {
 
     fn answer(&mut self, ticket: Ticket, answer: &Answered) {
         let (status, body) = match answer {
-            Answered::Response(_, response) => {
-                let body = simplified::write(response);
+            Answered::Response(dialect, response) => {
+                let body = dialect::write(*dialect, response);
                 strict(&body);
                 (200, body)
             }

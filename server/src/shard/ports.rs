@@ -12,11 +12,10 @@ use std::{
 };
 
 use luge_core::{
-    dialect::simplified,
+    dialect,
     id::{DeviceNumber, UserNumber},
     ledger::Command,
     record::{DeviceRecord, key},
-    request::Dialect,
     shard::{
         Answered, Effect, Effects, Event, FetchOrder, PollOrder, PollOutcome, Refusal, Ticket,
         Token, Validation,
@@ -154,8 +153,8 @@ impl Ports {
     fn respond(&self, ticket: Ticket, answer: Answered) {
         let Some(reply) = self.replies.borrow_mut().remove(&ticket) else { return };
         let answer = match answer {
-            Answered::Response(Dialect::Simplified, response) => {
-                Answer { status: 200, body: simplified::write(&response) }
+            Answered::Response(dialect, response) => {
+                Answer { status: 200, body: dialect::write(dialect, &response) }
             }
             Answered::Refused(Refusal { status, body }) => Answer { status, body },
         };

@@ -1,0 +1,68 @@
+//! The protocols that Luge speaks, and the rules that differ between them: each
+//! rule in one function here, asked by the code that is common to all.
+
+use crate::{record::Membership, user::UserRoom};
+
+/// Which of the protocols a request speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// `org.matrix.simplified_msc3575`, as Synapse serves it.
+    Simplified,
+    /// MSC4186 as accepted.
+    V4,
+}
+
+impl Dialect {
+    /// The name under which a connection is kept: the same `conn_id` in another
+    /// dialect is another connection.
+    pub fn connection_name(self, conn_id: &str) -> String {
+        match self {
+            Self::Simplified => conn_id.to_owned(),
+            Self::V4 => format!("v4\0{conn_id}"),
+        }
+    }
+
+    /// Whether there are rooms in the user's order that are in no list.
+    pub fn hides_rooms(self) -> bool {
+        self != Self::Simplified
+    }
+
+    /// Whether a room that the user has a relation to can be in lists. Rooms
+    /// that they left by themselves are decided by what the connection was told.
+    pub fn lists(self, of_user: &UserRoom) -> bool {
+        match self {
+            Self::Simplified => true,
+            // Who was never in the room learns nothing from being kept out.
+            Self::V4 => of_user.membership != Membership::Ban || of_user.was_joined(),
+        }
+    }
+
+    /// Whether an entry names the lists that the room is in.
+    pub fn tells_of_lists(self) -> bool {
+        self == Self::V4
+    }
+
+    /// Whether an entry is due because the room became a direct chat, or ceased
+    /// to be one.
+    pub fn tells_of_direct_chats(self) -> bool {
+        self == Self::V4
+    }
+
+    /// Whether somebody who declined, or was declined, is told so in stripped
+    /// state instead of the state of a room that they never were in.
+    pub fn strips_declined(self) -> bool {
+        self == Self::V4
+    }
+
+    /// Whether a client forgets who is typing in a room that leaves the scope
+    /// of the extension, so that it is told again when the room comes back.
+    pub fn forgets_typing_out_of_scope(self) -> bool {
+        self == Self::V4
+    }
+
+    /// Whether the rooms of an extension's scope, where it names none, are the
+    /// subscribed ones alone and not also those of every list.
+    pub fn scopes_by_subscription(self) -> bool {
+        self == Self::V4
+    }
+}
