@@ -79,14 +79,9 @@ impl Book {
     pub(crate) fn take_in(&mut self, command: Command, now_ms: u64) -> (Reply, Option<Arc<Delta>>) {
         let mut group = Group::default();
         self.apply(&mut group, now_ms, command);
+        let early = self.publish_early(&group);
         let late = self.commit(&group);
-        let changed = !group.change.is_empty();
-        let delta = late.or_else(|| {
-            changed.then(|| {
-                Arc::new(Delta { world: Arc::clone(&self.world), change: group.change.clone() })
-            })
-        });
-        (group.replies[0], delta)
+        (group.replies[0], early.or(late))
     }
 
     fn publish(&mut self, pending: Pending, change: Change) -> Arc<Delta> {

@@ -90,11 +90,10 @@ impl Simulation {
         let choice = self.random.below(10);
         let (sender, next) = match (is, other) {
             (Some(Is::Join), _) if choice < 3 => (user, Is::Join),
+            (Some(Is::Join | Is::Invite), Some(other)) if choice == 5 => (other, Is::Ban),
             (Some(Is::Join | Is::Invite), Some(other)) if choice < 5 => (other, Is::Kick),
-            (Some(Is::Join | Is::Invite), Some(other)) if choice < 6 => (other, Is::Ban),
-            (Some(Is::Join), _) => (user, Is::Leave),
             (Some(Is::Invite), _) if choice < 8 => (user, Is::Join),
-            (Some(Is::Invite), _) => (user, Is::Leave),
+            (Some(Is::Join | Is::Invite), _) => (user, Is::Leave),
             (Some(Is::Ban), Some(other)) => (other, Is::Kick),
             (None | Some(Is::Leave | Is::Kick), Some(other)) if choice < 6 => (other, Is::Invite),
             (None | Some(Is::Leave | Is::Kick), _) => (user, Is::Join),

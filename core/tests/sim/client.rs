@@ -259,9 +259,10 @@ fn timeline(
     initial: bool,
     news: &mut BTreeSet<(usize, usize)>,
 ) {
-    let Some(events) = entry["timeline"].as_array() else { return };
-    let indices: Vec<usize> = events
-        .iter()
+    let indices: Vec<usize> = entry["timeline"]
+        .as_array()
+        .into_iter()
+        .flatten()
         .map(|event| {
             let (of, index) = event_of(event["event_id"].as_str().expect("an event id"));
             assert_eq!(of, room, "an event stands in its own room");

@@ -72,7 +72,7 @@ pub(crate) struct Room {
 pub(crate) struct Device {
     pub(crate) user: usize,
     /// Messages that were not acknowledged, by position.
-    pub(crate) to_device: BTreeMap<u64, String>,
+    pub(crate) undelivered: BTreeMap<u64, String>,
     /// How many messages there ever were.
     pub(crate) messages: u64,
     /// The newest position that was ever answered.
@@ -314,7 +314,7 @@ impl Homeserver {
             it.messages
         );
         it.messages += 1;
-        it.to_device.insert(self.stream, json);
+        it.undelivered.insert(self.stream, json);
         self.users[self.devices[device].user].news = self.stream;
     }
 
@@ -330,13 +330,13 @@ impl Homeserver {
 
     /// The homeserver has lost a position, and what was told before it.
     pub(crate) fn reject(&mut self, device: usize, since: u64) {
-        self.devices[device].to_device.retain(|stream, _| *stream > since);
+        self.devices[device].undelivered.retain(|stream, _| *stream > since);
     }
 
     pub(crate) fn sync(&mut self, device: usize, since: Option<u64>, with_rooms: bool) -> Answer {
         let user = self.devices[device].user;
         if let Some(since) = since {
-            self.devices[device].to_device.retain(|stream, _| *stream > since);
+            self.devices[device].undelivered.retain(|stream, _| *stream > since);
         }
         let mut answer = Answer { next: self.stream, ..Answer::default() };
         self.devices[device].answered = answer.next;
@@ -372,7 +372,7 @@ impl Homeserver {
             users.join(",")
         };
         let messages: Vec<&str> =
-            self.devices[device].to_device.values().map(String::as_str).collect();
+            self.devices[device].undelivered.values().map(String::as_str).collect();
         answer.body = format!(
             r#"{{"next_batch":"s{}","rooms":{{{}}},"account_data":{{"events":[{}]}},"to_device":{{"events":[{}]}},"device_lists":{{"changed":[{}],"left":[{}]}},"device_one_time_keys_count":{{"signed_curve25519":50}}}}"#,
             answer.next,

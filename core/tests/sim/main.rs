@@ -3,12 +3,16 @@
 //! fail, messages that are late and crashes. One run is a [`simulation::Simulation`]; a
 //! failure names its seed, and `LUGE_SIM_SEED` runs that one alone.
 
+#![expect(clippy::print_stderr, reason = "a failure names its seed, and a log is asked for")]
+
 #[path = "../harness/mod.rs"]
 mod harness;
 
 mod activity;
 mod client;
+mod exchange;
 mod homeserver;
+mod log;
 mod quiescence;
 mod random;
 mod simulation;
@@ -42,7 +46,7 @@ fn seeds(default: std::ops::Range<u64>) -> Vec<u64> {
 /// Goal: whatever happens in between, every client ends up with the truth.
 #[test]
 fn sim_clients_end_up_with_the_truth() {
-    for seed in seeds(0..24) {
+    for seed in seeds(0..16) {
         run(seed, Settings::default());
     }
 }
@@ -50,15 +54,30 @@ fn sim_clients_end_up_with_the_truth() {
 /// Goal: without crashes no position is ever lost, stops in order included.
 #[test]
 fn sim_positions_are_kept_where_nothing_crashes() {
-    for seed in seeds(100..112) {
+    for seed in seeds(100..106) {
         run(seed, Settings { crashes: false, ..Settings::default() });
     }
+}
+
+/// Goal: an event that a slow poller brings is kept from who joined behind it,
+/// also where nothing known follows it in the answer.
+#[test]
+#[ignore = "a late event without a known one behind it is numbered as if it were new"]
+fn sim_late_events_are_not_shown_to_who_joined_behind_them() {
+    run(24, Settings::default());
+}
+
+/// Goal: who starts anew misses nothing that came out of order.
+#[test]
+#[ignore = "a late event is numbered behind newer ones, and a window may end between them"]
+fn sim_late_events_leave_no_hole_for_who_starts_anew() {
+    run(36, Settings::default());
 }
 
 /// Goal: INV-11.
 #[test]
 fn sim_equal_seeds_have_equal_traces() {
-    for seed in seeds(200..203) {
+    for seed in seeds(200..202) {
         let settings = Settings { actions: 300, ..Settings::default() };
         let traces = [run(seed, settings).trace(), run(seed, settings).trace()];
         assert_eq!(traces[0], traces[1], "seed {seed}");

@@ -8,14 +8,14 @@ use std::{
 
 use luge_core::{
     connection::Want,
-    dialect::{RequestLimits, simplified},
+    dialect::simplified,
     id::{DeviceNumber, UserNumber},
     ledger::{Command, Delta, MemberList, Polled, Reply, SignIn},
     shard::{
-        Answered, ClientRequest, Effect, Event, FetchOrder, PollOrder, PollOutcome, Refusal, Shard,
-        ShardLimits, Ticket, Token, Validation,
+        Answered, Effect, Event, FetchOrder, PollOrder, PollOutcome, Refusal, Shard, ShardLimits,
+        Ticket, Token, Validation,
     },
-    upstream::{Limits, RoomBatch, parse, parse_event},
+    upstream::{Limits, parse, parse_event},
     view::MemoryTables,
 };
 use serde_json::Value;
@@ -23,8 +23,9 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
     client::Connection,
-    harness::{Book, Group, strict},
+    harness::{Book, book::Group, strict},
     homeserver::{Homeserver, Is, room_of},
+    log,
     random::Random,
     visibility::Visibility,
 };
@@ -63,7 +64,7 @@ impl Default for Settings {
 
 /// Who waits for the ledger.
 #[derive(Debug)]
-enum Then {
+pub(crate) enum Then {
     Nothing,
     Polled(PollOrder, Option<String>),
     Fetched(UserNumber, Want),
@@ -71,7 +72,7 @@ enum Then {
 
 /// Something that will happen.
 #[derive(Debug)]
-enum Job {
+pub(crate) enum Job {
     Activity,
     Poll(PollOrder, u64),
     Ledger,
@@ -102,11 +103,11 @@ impl Job {
 
 /// A device as Luge knows it.
 #[derive(Clone, Debug)]
-struct Numbers {
-    user: UserNumber,
-    device: DeviceNumber,
+pub(crate) struct Numbers {
+    pub(crate) user: UserNumber,
+    pub(crate) device: DeviceNumber,
     /// Which of its tokens is the valid one.
-    token: u64,
+    pub(crate) token: u64,
 }
 
 /// One run.
@@ -120,28 +121,30 @@ pub(crate) struct Simulation {
     pub(crate) calm: bool,
     /// Rooms in which somebody has begun to type since.
     pub(crate) typed: BTreeSet<usize>,
+    /// Users of whose devices one had its position rejected.
+    pub(crate) rejected: BTreeSet<usize>,
     pub(crate) actions: usize,
     pub(crate) book: Book,
-    jobs: BTreeMap<(u64, u64), Job>,
-    order: u64,
-    tickets: u64,
-    numbers: Vec<Numbers>,
-    by_device: BTreeMap<DeviceNumber, usize>,
-    by_ticket: BTreeMap<Ticket, usize>,
-    shards: Vec<Shard>,
-    polls: BTreeMap<DeviceNumber, u64>,
+    pub(crate) jobs: BTreeMap<(u64, u64), Job>,
+    pub(crate) order: u64,
+    pub(crate) tickets: u64,
+    pub(crate) numbers: Vec<Numbers>,
+    pub(crate) by_device: BTreeMap<DeviceNumber, usize>,
+    pub(crate) by_ticket: BTreeMap<Ticket, usize>,
+    pub(crate) shards: Vec<Shard>,
+    pub(crate) polls: BTreeMap<DeviceNumber, u64>,
     /// When the last delta reaches each shard: they stay in order.
-    deltas_ms: Vec<u64>,
+    pub(crate) deltas_ms: Vec<u64>,
     /// When the last request of each connection reaches its shard.
-    requests_ms: Vec<u64>,
-    commands: VecDeque<(Command, Then)>,
-    group: Option<(Group, Vec<Then>)>,
-    drained: Vec<bool>,
-    stopping: bool,
-    visibility: Visibility,
-    trace: u64,
+    pub(crate) requests_ms: Vec<u64>,
+    pub(crate) commands: VecDeque<(Command, Then)>,
+    pub(crate) group: Option<(Group, Vec<Then>)>,
+    pub(crate) drained: Vec<bool>,
+    pub(crate) stopping: bool,
+    pub(crate) visibility: Visibility,
+    pub(crate) trace: u64,
     /// Whether it is told what happens.
-    logs: bool,
+    pub(crate) logs: bool,
 }
 
 impl Simulation {
@@ -154,6 +157,7 @@ impl Simulation {
             connections: Vec::new(),
             calm: false,
             typed: BTreeSet::new(),
+            rejected: BTreeSet::new(),
             actions: 0,
             book: Book::open(MemoryTables::default()),
             jobs: BTreeMap::new(),
@@ -244,11 +248,11 @@ impl Simulation {
         }
     }
 
-    fn push(&mut self, delay_ms: u64, job: Job) {
+    pub(crate) fn push(&mut self, delay_ms: u64, job: Job) {
         self.push_at(self.now_ms + delay_ms, job);
     }
 
-    fn push_at(&mut self, at_ms: u64, job: Job) {
+    pub(crate) fn push_at(&mut self, at_ms: u64, job: Job) {
         self.order += 1;
         self.jobs.insert((at_ms, self.order), job);
     }
@@ -334,7 +338,7 @@ impl Simulation {
 
     // Shards.
 
-    fn shard_of(&self, user: UserNumber) -> usize {
+    pub(crate) fn shard_of(&self, user: UserNumber) -> usize {
         user.0 as usize % self.shards.len()
     }
 
@@ -474,6 +478,7 @@ impl Simulation {
             }
             2 if since.is_some() => {
                 self.homeserver.reject(number, since.unwrap_or(0));
+                self.rejected.insert(self.homeserver.devices[number].user);
                 PollOutcome::SinceRejected
             }
             3 => PollOutcome::Refused(Refusal::new(403, "M_RESOURCE_LIMIT_EXCEEDED", "full")),
@@ -532,31 +537,7 @@ impl Simulation {
 
     fn command(&mut self, command: Command, then: Then) {
         if self.logs {
-            let text = match &command {
-                Command::Polled(polled) => {
-                    let rooms = polled.batch.rooms.iter().map(|room| {
-                        let ids = |events: &[luge_core::upstream::SyncEvent]| -> Vec<String> {
-                            events.iter().map(|event| event.event_id.clone()).collect()
-                        };
-                        let (timeline, state) = (ids(&room.timeline), ids(&room.state));
-                        let RoomBatch { room_id, section, limited, summary, .. } = room;
-                        format!("{room_id} {section:?} limited={limited} {timeline:?} {state:?} {summary:?}")
-                    });
-                    let rooms: Vec<String> = rooms.collect();
-                    let batch = &polled.batch;
-                    format!(
-                        "polled {:?} {:?} {:?}->{:?} {} messages {rooms:#?}",
-                        polled.user,
-                        polled.device,
-                        polled.since,
-                        batch.next_batch,
-                        batch.to_device.len()
-                    )
-                }
-                Command::Connections(_) => "connections".to_owned(),
-                other => format!("{other:?}"),
-            };
-            eprintln!("{} ledger: {text}", self.now_ms - START_MS);
+            log::command(self.now_ms, &command);
         }
         if self.commands.is_empty() && self.group.is_none() {
             let delay_ms = self.random.between(0, 30);
@@ -625,114 +606,10 @@ impl Simulation {
             self.push_at(self.deltas_ms[shard], Job::Shard(shard, event));
         }
     }
-
-    // Clients.
-
-    fn client(&mut self, at: usize) {
-        if self.stopping {
-            return;
-        }
-        if let Some((ticket, _)) = self.connections[at].waiting.clone() {
-            // Cancel, and ask again, with the same position.
-            let abandons = !self.calm && self.random.chance(150);
-            if !abandons || self.connections[at].answered {
-                return;
-            }
-            self.connections[at].waiting = None;
-            self.request(at, Event::Abandoned(ticket));
-        }
-        if !self.calm && self.random.chance(20) {
-            self.connections[at].reset();
-        }
-        self.choose(at);
-        self.tickets += 1;
-        let ticket = Ticket(self.tickets);
-        let connection = &mut self.connections[at];
-        connection.waiting = Some((ticket, connection.wanted.clone()));
-        connection.answered = false;
-        let connection = &self.connections[at];
-        let mut query = vec![("timeout".to_owned(), connection.wanted.timeout_ms.to_string())];
-        query.extend(connection.position.iter().map(|pos| ("pos".to_owned(), pos.clone())));
-        let user_id = crate::homeserver::user_id(connection.user);
-        let body = connection.body();
-        let request =
-            simplified::parse(&query, body.as_bytes(), &user_id, &RequestLimits::default())
-                .expect("a sound request");
-        let numbers = &self.numbers[connection.device];
-        let request = ClientRequest {
-            ticket,
-            user: numbers.user,
-            user_id: user_id.into(),
-            device: numbers.device,
-            token: token(connection.device, numbers.token),
-            confirmed: false,
-            request,
-        };
-        self.by_ticket.insert(ticket, at);
-        self.request(at, Event::Request(Box::new(request)));
-        let delay_ms = self.random.between(10, 4_000);
-        self.push(delay_ms, Job::Client(at));
-    }
-
-    /// What one connection sends stays in order.
-    fn request(&mut self, at: usize, event: Event) {
-        let shard = self.shard_of(self.numbers[self.connections[at].device].user);
-        let at_ms = self.now_ms + self.random.between(1, 30);
-        self.requests_ms[at] = self.requests_ms[at].max(at_ms);
-        self.push_at(self.requests_ms[at], Job::Shard(shard, Box::new(event)));
-    }
-
-    fn answer(&mut self, at: usize, ticket: Ticket, status: u16, body: &str) {
-        let connection = &mut self.connections[at];
-        let Some((_, wanted)) = connection.waiting.take_if(|(waiting, _)| *waiting == ticket)
-        else {
-            return;
-        };
-        connection.answered = false;
-        let lost = !self.calm && self.random.chance(100);
-        if self.logs {
-            log(self.now_ms, connection, status, body, lost);
-        }
-        match status {
-            200 if lost => {}
-            200 => {
-                let value: Value = serde_json::from_str(body).expect("an answer is JSON");
-                connection.may_forget.take_if(|crashed| ticket > *crashed);
-                connection.take_in(&value, &wanted);
-            }
-            400 => {
-                assert!(body.contains("M_UNKNOWN_POS"), "{body}");
-                assert!(connection.may_forget.is_some(), "a position is lost without a crash");
-                connection.reset();
-            }
-            _ => {}
-        }
-        let delay_ms = if status == 200 { self.random.between(1, 30) } else { 200 };
-        self.push(delay_ms, Job::Client(at));
-    }
-}
-
-/// Says what a client gets.
-fn log(now_ms: u64, connection: &Connection, status: u16, body: &str, lost: bool) {
-    let Ok(mut value) = serde_json::from_str::<Value>(body) else { return };
-    let ids = |events: &Value| -> Value {
-        let events = events.as_array().into_iter().flatten();
-        events.map(|event| event["event_id"].clone()).collect()
-    };
-    for (_, entry) in value["rooms"].as_object_mut().into_iter().flatten() {
-        for place in ["timeline", "required_state"] {
-            if entry.get(place).is_some() {
-                entry[place] = ids(&entry[place]);
-            }
-        }
-    }
-    let (device, at_ms) = (connection.device, now_ms - START_MS);
-    let (user, position) = (connection.user, &connection.position);
-    eprintln!("{at_ms} u{user} d{device} lost={lost} {status} from {position:?}: {value}");
 }
 
 /// A device's token.
-fn token(device: usize, version: u64) -> Token {
+pub(crate) fn token(device: usize, version: u64) -> Token {
     let secret: Arc<str> = format!("token-{device}-{version}").into();
     let mut key = [0; 32];
     key[..8].copy_from_slice(&(device as u64).to_be_bytes());

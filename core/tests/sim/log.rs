@@ -1,0 +1,59 @@
+//! What happens, in a line each: for who looks into a seed with `LUGE_SIM_LOG`.
+
+use luge_core::{
+    ledger::Command,
+    upstream::{RoomBatch, SyncEvent},
+};
+use serde_json::Value;
+
+use crate::{client::Connection, simulation::START_MS};
+
+/// Says what a client gets.
+pub(crate) fn answer(now_ms: u64, connection: &Connection, status: u16, body: &str, lost: bool) {
+    let Ok(mut value) = serde_json::from_str::<Value>(body) else { return };
+    let ids = |events: &Value| -> Value {
+        let events = events.as_array().into_iter().flatten();
+        events.map(|event| event["event_id"].clone()).collect()
+    };
+    for (_, entry) in value["rooms"].as_object_mut().into_iter().flatten() {
+        for place in ["timeline", "required_state"] {
+            if entry.get(place).is_some() {
+                entry[place] = ids(&entry[place]);
+            }
+        }
+    }
+    let (device, at_ms) = (connection.device, now_ms - START_MS);
+    let (user, position) = (connection.user, &connection.position);
+    eprintln!("{at_ms} u{user} d{device} lost={lost} {status} from {position:?}: {value}");
+}
+
+/// Says what the ledger is asked.
+pub(crate) fn command(now_ms: u64, command: &Command) {
+    let text = match command {
+        Command::Polled(polled) => {
+            let rooms = polled.batch.rooms.iter().map(|room| {
+                let ids = |events: &[SyncEvent]| -> Vec<String> {
+                    events.iter().map(|event| event.event_id.clone()).collect()
+                };
+                let (timeline, state) = (ids(&room.timeline), ids(&room.state));
+                let RoomBatch { room_id, section, limited, summary, .. } = room;
+                format!(
+                    "{room_id} {section:?} limited={limited} {timeline:?} {state:?} {summary:?}"
+                )
+            });
+            let rooms: Vec<String> = rooms.collect();
+            let batch = &polled.batch;
+            format!(
+                "polled {:?} {:?} {:?}->{:?} {} messages {rooms:#?}",
+                polled.user,
+                polled.device,
+                polled.since,
+                batch.next_batch,
+                batch.to_device.len()
+            )
+        }
+        Command::Connections(_) => "connections".to_owned(),
+        other => format!("{other:?}"),
+    };
+    eprintln!("{} ledger: {text}", now_ms - START_MS);
+}
