@@ -3,7 +3,6 @@
 //! asked; nothing here looks inside it.
 
 #[path = "../harness/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the suites need different parts of it")]
 mod harness;
 
 mod answers;

@@ -2,7 +2,6 @@
 //! simplified dialect, whose suite covers what the two have in common.
 
 #[path = "../harness/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the suites need different parts of it")]
 mod harness;
 
 #[path = "../simplified/answers.rs"]
