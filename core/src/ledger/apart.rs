@@ -30,6 +30,7 @@ impl Fold<'_> {
         if let Some(mut event) = self.event(room, place) {
             event.prev_batch = Some(token);
             self.put(Table::Events, key::event(room, place), event.encode());
+            self.room_told(room);
         }
         Reply::Done
     }

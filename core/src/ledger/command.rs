@@ -87,6 +87,9 @@ pub struct Polled {
     /// Whether this is the last or only part: only then does its `next_batch`
     /// become the device's `since` (INV-6).
     pub last_part: bool,
+    /// When it was asked for, unix milliseconds: what others have told since is
+    /// newer than what it says.
+    pub asked_ms: u64,
     /// What it said.
     pub batch: SyncBatch,
 }

@@ -176,6 +176,11 @@ impl<'a> Fold<'a> {
 
     // Whom it concerns.
 
+    /// Whoever waits for something of a room looks again.
+    pub(super) fn room_told(&mut self, room: RoomNumber) {
+        self.rooms.insert(room);
+    }
+
     pub(super) fn user_change(&mut self, user: UserNumber) -> &mut UserChange {
         self.users.entry(user).or_insert_with(|| UserChange {
             user,

@@ -7,9 +7,11 @@ use super::{
 };
 use crate::{
     id::{DeviceNumber, RoomNumber, UserNumber},
-    record::{AccountDataRecord, UserRecord, key},
-    upstream::{RoomBatch, Typed},
+    record::{AccountDataRecord, Membership, UserRecord, key},
+    request::MEMBER,
+    upstream::{RoomBatch, Section, SyncEvent, Typed},
     view::Table,
+    world::Room,
 };
 
 /// A batch with more events, or more bytes of them, is not shown before it is
@@ -24,12 +26,14 @@ pub(super) struct Poll {
     pub(super) device: DeviceNumber,
     /// Whether this is an initial sync.
     pub(super) initial: bool,
+    /// When it was asked for, unix milliseconds.
+    pub(super) asked_ms: u64,
 }
 
 impl Fold<'_> {
     pub(super) fn polled(&mut self, polled: Polled) -> Reply {
-        let Polled { user, device, since, with_rooms, last_part, mut batch } = polled;
-        let poll = Poll { user, device, initial: since.is_none() };
+        let Polled { user, device, since, with_rooms, last_part, asked_ms, mut batch } = polled;
+        let poll = Poll { user, device, initial: since.is_none(), asked_ms };
         self.early = !poll.initial && batch.to_device.is_empty() && is_small(&batch.rooms);
         let now_ms = self.now_ms;
         batch.rooms.sort_by_cached_key(|room| (recency(room, now_ms), room.room_id.clone()));
@@ -42,7 +46,7 @@ impl Fold<'_> {
             }
         }
         if poll.initial && with_rooms && last_part {
-            self.rooms_untold(user, &told);
+            self.rooms_untold(poll, &told);
         } else if poll.initial && with_rooms {
             self.ledger.unfinished.insert(device, told);
         }
@@ -61,8 +65,11 @@ impl Fold<'_> {
         Reply::Done
     }
 
-    fn room_polled(&mut self, poll: Poll, batch: RoomBatch) {
+    fn room_polled(&mut self, poll: Poll, mut batch: RoomBatch) {
         let mut room = self.room(&batch.room_id);
+        if self.is_history(poll, &room, &batch) {
+            self.take_own_event_only(poll, &room, &mut batch);
+        }
         room.local_users.insert(poll.user, ());
         let chunk = self.timeline(poll, &mut room, &batch);
         self.state_polled(poll, &mut room, &batch, &chunk);
@@ -77,6 +84,33 @@ impl Fold<'_> {
             }
         }
         self.set_room(room);
+    }
+
+    /// Whether a batch tells of a room that the poller's user is out of as it
+    /// was at their end, while somebody here still follows it: for them that is
+    /// history, and nothing of it is news.
+    fn is_history(&self, poll: Poll, room: &Room, batch: &RoomBatch) -> bool {
+        let joined = |user: UserNumber| {
+            let of_user = self.user_room(user, room);
+            of_user.is_some_and(|it| it.membership == Membership::Join)
+        };
+        let follows = !poll.initial && !batch.limited && joined(poll.user);
+        let mut others = room.local_users.keys().filter(|user| **user != poll.user);
+        batch.section == Section::Leave && !follows && others.any(|user| joined(*user))
+    }
+
+    /// Leaves of a batch what is known, and of its state the user's own member
+    /// event.
+    fn take_own_event_only(&self, poll: Poll, room: &Room, batch: &mut RoomBatch) {
+        let user_id = self.ledger.world.user_id(poll.user).cloned().unwrap_or_default();
+        let is_own = |event: &SyncEvent| {
+            event.kind == MEMBER && event.state_key.as_deref() == Some(&*user_id)
+        };
+        let events = batch.state.iter().chain(&batch.timeline);
+        let own = events.filter(|event| is_own(event)).next_back().cloned();
+        batch.timeline.retain(|event| self.place(room.number, &event.event_id).is_some());
+        batch.state = own.into_iter().collect();
+        batch.limited = false;
     }
 
     /// Stores account data; false where it was known.

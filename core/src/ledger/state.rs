@@ -28,6 +28,8 @@ struct Claim<'a> {
     /// Whether the homeserver says that this holds now, and not only that it
     /// happened.
     authoritative: bool,
+    /// When that was asked for, unix milliseconds.
+    asked_ms: u64,
 }
 
 impl Fold<'_> {
@@ -39,11 +41,12 @@ impl Fold<'_> {
         batch: &RoomBatch,
         chunk: &Chunk,
     ) {
+        self.ends_of_stays(room, batch, chunk);
         let authoritative = batch.state_is_after || poll.initial || batch.limited;
         let mut claims: BTreeMap<(&str, &str), Claim<'_>> = BTreeMap::new();
         for event in &batch.state {
             if let Some(state_key) = &event.state_key {
-                let claim = Claim { event, place: None, authoritative };
+                let claim = Claim { event, place: None, authoritative, asked_ms: poll.asked_ms };
                 claims.insert((&event.kind, state_key), claim);
             }
         }
@@ -51,20 +54,33 @@ impl Fold<'_> {
         // that move, such as one who is kicked, the timeline alone tells.
         let settled: BTreeSet<(&str, &str)> = claims.keys().copied().collect();
         let is_settled = |event: &SyncEvent, state_key: &str| {
-            batch.state_is_after
-                && (event.kind != MEMBER || settled.contains(&(MEMBER, state_key)))
+            batch.state_is_after && (event.kind != MEMBER || settled.contains(&(MEMBER, state_key)))
         };
         for (event, place) in batch.timeline.iter().zip(&chunk.places) {
             if let (Some(state_key), Some(_)) = (&event.state_key, place)
                 && !is_settled(event, state_key)
             {
                 let authoritative = authoritative && !batch.state_is_after;
-                let claim = Claim { event, place: *place, authoritative };
+                let asked_ms = poll.asked_ms;
+                let claim = Claim { event, place: *place, authoritative, asked_ms };
                 claims.insert((&event.kind, state_key), claim);
             }
         }
         for ((kind, state_key), claim) in claims {
             self.claim(room, kind, state_key, claim);
+        }
+    }
+
+    /// Ends the stays that a timeline ends, also where it goes on to tell of a new
+    /// invite or join: what lies between is not for who was out.
+    fn ends_of_stays(&mut self, room: &Room, batch: &RoomBatch, chunk: &Chunk) {
+        for (event, place) in batch.timeline.iter().zip(&chunk.places) {
+            if let Some((place, true)) = place
+                && event.kind == MEMBER
+            {
+                let content = content(&event.json);
+                self.member_changed(room, event, *place, content.text("membership"));
+            }
         }
     }
 
@@ -79,7 +95,10 @@ impl Fold<'_> {
         }
         let place = known.unwrap_or_else(|| self.keep_state_event(room.number, claim.event));
         let is_new = known.is_none() || claim.place.is_some_and(|(_, is_new)| is_new);
-        let changed = if is_new { place.sequence } else { self.next().0 };
+        // State that came in the batch's timeline holds from there on.
+        let last = self.ledger.world.room(room.number).map_or(0, |known| known.last_event.0);
+        let came_now = place.timeline && place.sequence > last;
+        let changed = if is_new || came_now { place.sequence } else { self.next().0 };
         let before = current.and_then(|current| current.membership);
         let membership = (kind == MEMBER)
             .then(|| content(&claim.event.json))
@@ -117,7 +136,7 @@ impl Fold<'_> {
         }
         let archive = self.get(Table::Events, &key::event(room.number, current.place));
         let Some(holds) = archive.and_then(EventRecord::access) else { return true };
-        let fresh = self.now_ms.saturating_sub(holds.first_seen_ms.to_native()) < RACE_MS;
+        let fresh = holds.first_seen_ms.to_native() + RACE_MS > claim.asked_ms;
         match known {
             // It happened before what holds: only a reset makes it hold again.
             Some(place) if place.sequence < current.place.sequence => claim.authoritative && !fresh,
@@ -138,7 +157,8 @@ impl Fold<'_> {
         for event in events {
             let Some(state_key) = event.state_key.as_deref() else { continue };
             if event.kind == MEMBER {
-                let claim = Claim { event, place: None, authoritative: false };
+                let asked_ms = self.now_ms;
+                let claim = Claim { event, place: None, authoritative: false, asked_ms };
                 self.claim_quietly(room, state_key, claim);
             }
         }

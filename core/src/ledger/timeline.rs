@@ -173,6 +173,7 @@ impl Fold<'_> {
         if let Some(entry) = entry.filter(|entry| entry.place == before) {
             self.put(Table::State, key, StateRecord { place, ..entry }.encode());
         }
+        self.own_event_moved(room, event, before, place);
     }
 
     /// Keeps an event that is state and was not seen in a timeline.
@@ -203,7 +204,7 @@ impl Fold<'_> {
     fn redact(&mut self, room: &mut Room, target: &str, because: &SyncEvent, at: Place) {
         let Some(place) = self.place(room.number, target) else { return };
         let Some(mut event) = self.event(room.number, place) else { return };
-        let version = room.version.as_deref().unwrap_or("1");
+        let version = room.version.as_deref().unwrap_or_default();
         event.json = redacted_with_because(&event.json, &event.kind, version, &because.json);
         self.put(Table::Events, key::event(room.number, place), event.encode());
         let Some(state_key) = &event.state_key else { return };

@@ -43,8 +43,10 @@ impl Fold<'_> {
     }
 
     /// An initial answer with all rooms did not tell of the rest: the user left
-    /// them while no poller could be told.
-    pub(super) fn rooms_untold(&mut self, user: UserNumber, told: &BTreeSet<RoomNumber>) {
+    /// them while no poller could be told. What another device has told since
+    /// this answer was asked for is newer.
+    pub(super) fn rooms_untold(&mut self, poll: Poll, told: &BTreeSet<RoomNumber>) {
+        let user = poll.user;
         let mut rooms = Vec::new();
         self.scan(Table::UserRooms, &key::of_user(user), &mut |key, _| {
             rooms.extend(key::room_of(key).filter(|room| !told.contains(room)));
@@ -52,12 +54,13 @@ impl Fold<'_> {
         });
         for number in rooms {
             let Some(room) = self.ledger.world.room(number).cloned() else { continue };
-            let before = self.user_room(user, &room).filter(|it| !is_over(it.membership));
+            let before = self.user_room(user, &room);
+            let before = before.filter(|it| !is_over(it.membership) && it.since_ms < poll.asked_ms);
             let Some(before) = before else { continue };
             let joined = before.membership == Membership::Join;
             let after = UserRoomRecord {
                 membership: Membership::Leave,
-                since: self.next().0,
+                since: room.last_event.0,
                 since_ms: self.now_ms,
                 own_event: None,
                 visible_from: if joined { before.visible_from } else { NOTHING },
@@ -88,6 +91,28 @@ impl Fold<'_> {
                 let after = UserRoomRecord { visible_from, ..before.clone() };
                 self.set_user_room(user, room, Some(&before), after);
             }
+        }
+    }
+
+    /// Takes in that somebody's member event has another place.
+    pub(super) fn own_event_moved(
+        &mut self,
+        room: RoomNumber,
+        event: &SyncEvent,
+        before: Place,
+        after: Place,
+    ) {
+        let user_id = event.state_key.as_deref().filter(|_| event.kind == MEMBER);
+        let user = user_id.and_then(|it| self.ledger.world.user_numbers.get(it).copied());
+        let key = user.map(|user| key::user_room(user, room));
+        let record = key.as_ref().and_then(|key| self.get(Table::UserRooms, key));
+        let record = record.and_then(UserRoomRecord::decode);
+        if let (Some(user), Some(key), Some(mut record)) = (user, key, record)
+            && record.own_event == Some(before)
+        {
+            record.own_event = Some(after);
+            self.put(Table::UserRooms, key, record.encode());
+            self.user_change(user).rooms.push(room);
         }
     }
 
@@ -126,13 +151,13 @@ impl Fold<'_> {
         before: Option<&UserRoomRecord>,
     ) -> Option<UserRoomRecord> {
         let state = self.member(own.room, own.user_id);
-        let is_out = state.as_ref().and_then(|state| state.membership.as_deref());
-        if before.is_some() && matches!(is_out, Some("leave" | "ban")) {
+        let is_in = state.as_ref().and_then(|state| state.membership.as_deref());
+        let is_out = is_in.is_some_and(|membership| membership != "join");
+        if is_out && before.is_some_and(|before| is_over(before.membership)) {
             return None;
         }
         let own_event = state.map(|state| state.place);
-        let stays =
-            before.filter(|before| before.membership == Membership::Join && !own.came_back());
+        let stays = before.filter(|it| it.membership == Membership::Join && !own.came_back(it));
         let oldest = own.chunk.oldest;
         if let Some(before) = stays {
             // Late events are numbered as the newest: only who was given all
@@ -211,7 +236,8 @@ impl Fold<'_> {
         };
         let was_member = matches!(was.as_deref(), Some("join" | "invite" | "knock"));
         let in_timeline = place.filter(|place| place.timeline).map(|place| place.sequence);
-        let since = in_timeline.unwrap_or_else(|| self.next().0);
+        // What the user was given is theirs; what came after it is not.
+        let since = in_timeline.unwrap_or_else(|| self.end_of(own.room, own.chunk));
         let oldest = own.chunk.oldest.filter(|_| was_joined).unwrap_or(NOTHING);
         UserRoomRecord {
             membership,
@@ -228,6 +254,13 @@ impl Fold<'_> {
             changed: 0,
             stripped: Vec::new(),
         }
+    }
+
+    /// The last number that the batch gave, else the last of the room before it.
+    fn end_of(&self, room: &Room, chunk: &Chunk) -> u64 {
+        let before = self.ledger.world.room(room.number).map_or(0, |known| known.last_event.0);
+        let numbers = chunk.places.iter().flatten().map(|(place, _)| place.sequence);
+        numbers.max().unwrap_or(before)
     }
 
     /// When a membership began: now, or where this is old news, when its event
@@ -251,13 +284,15 @@ impl Fold<'_> {
         if !matches!(membership, Some("leave" | "ban")) {
             return;
         }
+        // Where only the state tells of it, it came before what this batch adds.
+        let last = self.ledger.world.room(room.number).map_or(0, |known| known.last_event.0);
         let Some(before) = self.user_room(user, room).filter(|it| !is_over(it.membership)) else {
             return;
         };
         let joined = before.membership == Membership::Join;
         let after = UserRoomRecord {
             membership: ended(&event.json, &event.sender, user_id),
-            since: if place.timeline { place.sequence } else { self.next().0 },
+            since: if place.timeline { place.sequence } else { last },
             since_ms: self.now_ms,
             own_event: Some(place),
             visible_from: if joined { before.visible_from } else { NOTHING },
@@ -290,13 +325,19 @@ impl OwnPoll<'_> {
         timeline.or_else(|| self.batch.state.iter().rev().find(|event| self.is_own(event)))
     }
 
-    /// Whether the user left and came back within the batch.
-    fn came_back(&self) -> bool {
+    /// Whether the user has left and come back since the stay began that is
+    /// known, whoever told of it first.
+    fn came_back(&self, stay: &UserRoomRecord) -> bool {
         self.batch.timeline.iter().zip(&self.chunk.places).any(|(event, place)| {
-            let is_new = place.is_some_and(|(_, is_new)| is_new);
-            is_new
-                && self.is_own(event)
-                && matches!(content(&event.json).text("membership"), Some("leave" | "ban"))
+            let is_later = place.is_some_and(|(place, _)| place.sequence > stay.since);
+            let is_turn = || {
+                let before = previous_membership(&event.json);
+                match content(&event.json).text("membership") {
+                    Some("join") => before.is_some_and(|before| before != "join"),
+                    _ => true,
+                }
+            };
+            is_later && self.is_own(event) && is_turn()
         })
     }
 }

@@ -205,6 +205,8 @@ pub struct PollOrder {
     pub with_rooms: bool,
     /// How long the homeserver may wait for news, in milliseconds.
     pub timeout_ms: u64,
+    /// When it is asked for, unix milliseconds.
+    pub asked_ms: u64,
 }
 
 /// One thing to fetch.

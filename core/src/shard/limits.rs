@@ -21,6 +21,9 @@ pub struct ShardLimits {
     pub patience_ms: u64,
     /// How long a request waits for a member list that it asks for.
     pub members_patience_ms: u64,
+    /// How long a request waits for a token for paging back, where its answer
+    /// would else have a hole.
+    pub prev_batch_patience_ms: u64,
     /// How long a request waits for its token to be validated.
     pub validation_patience_ms: u64,
     /// How long the homeserver's word about a token holds.
@@ -66,6 +69,7 @@ impl Default for ShardLimits {
             initial_syncs_max: 4,
             patience_ms: 60_000,
             members_patience_ms: 2_000,
+            prev_batch_patience_ms: 500,
             validation_patience_ms: 30_000,
             token_ttl_ms: 60_000,
             park_after_ms: 600_000,

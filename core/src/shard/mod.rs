@@ -35,7 +35,7 @@ use crate::{
     view::{Layered, View},
     world::World,
 };
-use request::Place;
+use request::{Fetching, Place};
 use user::OnShard;
 
 /// A shard: its users whole, their pollers, their connections (INV-1).
@@ -58,7 +58,11 @@ pub struct Shard {
     wakes: BTreeSet<(u64, UserNumber, DeviceNumber)>,
     initial: poller::InitialSyncs,
     /// What is being fetched, or failed lately: not asked for again before then.
-    fetching: BTreeMap<Want, u64>,
+    fetching: BTreeMap<Want, Fetching>,
+    /// Users with a request that waits for something that is being fetched.
+    awaiting_fetch: BTreeSet<UserNumber>,
+    /// Where the last round of saving connections ended.
+    saved_to: Option<UserNumber>,
     next_save_ms: u64,
     next_sweep_ms: u64,
     jitter: u64,
@@ -86,6 +90,8 @@ impl Shard {
             wakes: BTreeSet::new(),
             initial: poller::InitialSyncs::default(),
             fetching: BTreeMap::new(),
+            awaiting_fetch: BTreeSet::new(),
+            saved_to: None,
             next_save_ms: 0,
             next_sweep_ms: 0,
             jitter: secret,
@@ -107,7 +113,7 @@ impl Shard {
                 self.on_validated(user, device, &token, validation, below, out);
             }
             Event::PollFinished { user, device, outcome } => {
-                self.on_poll_finished(user, device, outcome, out);
+                self.on_poll_finished(user, device, outcome, below, out);
             }
             Event::Fetched { want, succeeded } => self.on_fetched(want, succeeded),
             Event::Hint { user, hint } => self.on_hint(user, hint, out),
@@ -176,10 +182,12 @@ impl Shard {
     }
 
     fn on_fetched(&mut self, want: Want, succeeded: bool) {
+        self.dirty.append(&mut self.awaiting_fetch);
         if succeeded {
             self.fetching.remove(&want);
         } else {
-            self.fetching.insert(want, self.now_ms + self.limits.refetch_after_ms);
+            let until_ms = self.now_ms + self.limits.refetch_after_ms;
+            self.fetching.insert(want, Fetching { until_ms, in_flight: false });
         }
     }
 

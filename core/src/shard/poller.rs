@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use super::{
     Effects, Shard,
+    device::Device,
     event::{Effect, PollOrder, PollOutcome},
     refusal::Refusal,
     request::Hold,
@@ -14,6 +15,7 @@ use super::{
 use crate::{
     id::{DeviceNumber, UserNumber},
     ledger::Command,
+    view::View,
 };
 
 /// Where a device's poller is.
@@ -28,6 +30,8 @@ pub(super) struct Poller {
     pub(super) refusal: Option<(Refusal, u64)>,
     /// Whether the poll in flight is an initial one.
     initial: bool,
+    /// The token of the poll in flight, or of the last.
+    token_key: [u8; 32],
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +72,7 @@ impl Shard {
     /// Orders a poll, or queues it where it is an initial one and there are
     /// enough of those.
     fn poll(&mut self, user: UserNumber, device: DeviceNumber, timeout_ms: u64, out: &mut Effects) {
+        let asked_ms = self.now_ms;
         let covered = self.is_covered(user, device);
         let limit = self.limits.initial_syncs_max;
         let rooms_known = self.users.get(&user).is_some_and(|it| it.user.rooms_known);
@@ -94,7 +99,16 @@ impl Shard {
         // An initial sync has news in any case; nor may the one that catches
         // up wait, since a client does.
         let timeout_ms = if since.is_none() { 0 } else { timeout_ms };
-        out.push(Effect::Poll(PollOrder { user, device, token, since, with_rooms, timeout_ms }));
+        it.poller.token_key = token.key;
+        out.push(Effect::Poll(PollOrder {
+            user,
+            device,
+            token,
+            since,
+            with_rooms,
+            timeout_ms,
+            asked_ms,
+        }));
     }
 
     /// Whether another device of the user keeps the user's rooms current.
@@ -115,6 +129,7 @@ impl Shard {
         user: UserNumber,
         device: DeviceNumber,
         outcome: PollOutcome,
+        below: &dyn View,
         out: &mut Effects,
     ) {
         let Some(it) = self.device_mut(user, device) else { return };
@@ -127,7 +142,9 @@ impl Shard {
             self.poll_queued(out);
         }
         match outcome {
-            PollOutcome::Advanced { since } => self.on_advanced(user, device, since, out),
+            PollOutcome::Advanced { since } => {
+                self.on_advanced(user, device, since.is_some(), below, out)
+            }
             PollOutcome::Unauthorized(refusal) => {
                 self.on_unauthorized(user, device, &refusal, out);
             }
@@ -164,7 +181,8 @@ impl Shard {
         &mut self,
         user: UserNumber,
         device: DeviceNumber,
-        since: Option<String>,
+        advanced: bool,
+        below: &dyn View,
         out: &mut Effects,
     ) {
         let now_ms = self.now_ms;
@@ -173,13 +191,18 @@ impl Shard {
         let Some(it) = self.device_mut(user, device) else { return };
         it.poller.succeeded_ms = now_ms;
         it.poller.refusal = None;
-        let advanced = since.is_some();
-        if let Some(since) = since {
-            it.poller.failures = 0;
-            it.record.since = Some(since);
+        // From what is durable, and not from what the answer said: an answer that
+        // another was faster than is dropped, and what the homeserver is asked
+        // next acknowledges to it all that came before (INV-6).
+        if let Some(durable) = Device::read(device, below) {
+            it.record.since = durable.since;
         }
-        // What upstream accepts is confirmed with it.
-        if let Some(known) = it.tokens.iter_mut().rev().find(|known| known.confirmed_ms > 0) {
+        if advanced {
+            it.poller.failures = 0;
+        }
+        // The token that polled is confirmed with it, and no other.
+        let key = it.poller.token_key;
+        if let Some(known) = it.token_mut(&key).filter(|known| known.confirmed_ms > 0) {
             known.confirmed_ms = now_ms;
         }
         let is_held = it.slots.values().any(|slot| slot.held.is_some());
@@ -198,10 +221,10 @@ impl Shard {
         out: &mut Effects,
     ) {
         let Some(it) = self.device_mut(user, device) else { return };
-        let Some(token) = it.newest_token().cloned() else { return };
-        it.tokens.retain(|known| known.token.key != token.key);
+        let key = it.poller.token_key;
+        it.tokens.retain(|known| known.token.key != key);
         let another = it.newest_token().is_some();
-        self.answer_where(user, device, refusal, out, |held| held.token.key == token.key);
+        self.answer_where(user, device, refusal, out, |held| held.token.key == key);
         if another {
             self.poll(user, device, 0, out);
         } else {

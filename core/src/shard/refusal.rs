@@ -33,6 +33,11 @@ impl Refusal {
         Self::new(504, "M_UNKNOWN", error)
     }
 
+    /// The server is about to end.
+    pub fn stopping() -> Self {
+        Self::new(503, "M_UNKNOWN", "Luge is stopping: ask again")
+    }
+
     /// There are too many of something.
     pub fn too_many(what: &str) -> Self {
         Self::new(429, "M_LIMIT_EXCEEDED", &format!("too many {what}: ask again later"))

@@ -45,6 +45,14 @@ pub(super) struct Held {
     pub(super) deadline_ms: u64,
 }
 
+/// Something that is fetched, or that failed lately.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fetching {
+    /// Until when it is not asked for again.
+    pub(super) until_ms: u64,
+    pub(super) in_flight: bool,
+}
+
 /// What a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hold {
@@ -54,8 +62,8 @@ pub(super) enum Hold {
     FirstSync,
     /// The device's to-device tokens to be settled durably.
     Tokens,
-    /// A member list.
-    Members,
+    /// A member list, or a token for paging back.
+    Fetch,
     /// Something worth telling.
     News,
 }
@@ -163,17 +171,29 @@ impl Shard {
     /// for next.
     fn proceed(&mut self, place: &Place, held: Held, below: &dyn View, out: &mut Effects) {
         if !self.is_valid(place, &held.token, out) {
-            let patience = self.limits.validation_patience_ms;
+            if self.stopping {
+                return refuse(held.ticket, Refusal::stopping(), out);
+            }
+            // From now: a poll may have been held for long before its token
+            // came to need a new word.
+            let waited_ms = self.now_ms.saturating_sub(held.since_ms);
+            let patience = self.limits.validation_patience_ms + waited_ms;
             return self.hold(place, held, Hold::Validation, patience);
         }
         if let Some(refusal) = self.standing_refusal(place) {
             return refuse(held.ticket, refusal, out);
         }
         if !self.users.get(&place.user).is_some_and(|on_shard| on_shard.user.rooms_known) {
+            if self.stopping {
+                return refuse(held.ticket, Refusal::stopping(), out);
+            }
             let patience = self.limits.patience_ms;
             return self.hold(place, held, Hold::FirstSync, patience);
         }
         if !self.settle_tokens(place, &held.request, out) {
+            if self.stopping {
+                return refuse(held.ticket, Refusal::stopping(), out);
+            }
             let patience = self.limits.patience_ms;
             return self.hold(place, held, Hold::Tokens, patience);
         }
@@ -181,11 +201,11 @@ impl Shard {
             return refuse(held.ticket, Refusal::logged_out(), out);
         };
         self.fetch(place, &held.token, &answer.wants, out);
-        let lacks_members = answer.wants.iter().any(|want| matches!(want, Want::Members(_)));
+        let patience = answer.wants.iter().map(|want| self.patience_for(want)).max().unwrap_or(0);
         let waited_ms = self.now_ms.saturating_sub(held.since_ms);
-        if lacks_members && waited_ms < self.limits.members_patience_ms && !self.stopping {
-            let patience = self.limits.members_patience_ms;
-            return self.hold(place, held, Hold::Members, patience);
+        if waited_ms < patience && !self.stopping {
+            self.awaiting_fetch.insert(place.user);
+            return self.hold(place, held, Hold::Fetch, patience);
         }
         let at_once = held.base.is_none() || held.request.timeout_ms == 0 || self.stopping;
         if at_once || answer.response.is_news() {
@@ -195,6 +215,18 @@ impl Shard {
             let again_ms = answer.again_ms.map(|at| at.saturating_sub(self.now_ms) + waited_ms);
             let timeout_ms = held.request.timeout_ms.min(again_ms.unwrap_or(u64::MAX));
             self.hold(place, held, Hold::News, timeout_ms);
+        }
+    }
+
+    /// How long a request waits for something that is being fetched.
+    fn patience_for(&self, want: &Want) -> u64 {
+        let in_flight = self.fetching.get(want).is_some_and(|fetch| fetch.in_flight);
+        match want {
+            _ if !in_flight => 0,
+            Want::Members(_) => self.limits.members_patience_ms,
+            // Without it a client would have a hole that it cannot see.
+            Want::PrevBatch(..) => self.limits.prev_batch_patience_ms,
+            Want::Member(..) => 0,
         }
     }
 
@@ -252,7 +284,7 @@ impl Shard {
     /// Has what an answer lacks fetched, each thing once.
     fn fetch(&mut self, place: &Place, token: &Token, wants: &[Want], out: &mut Effects) {
         for want in wants {
-            let busy = self.fetching.get(want).is_some_and(|until| *until > self.now_ms);
+            let busy = self.fetching.get(want).is_some_and(|it| it.until_ms > self.now_ms);
             if busy || self.fetching.len() >= self.limits.fetches_max {
                 continue;
             }
@@ -260,7 +292,8 @@ impl Shard {
                 Want::Members(room) | Want::Member(room, _) | Want::PrevBatch(room, ..) => *room,
             };
             let Some(room) = self.world.room(room) else { continue };
-            self.fetching.insert(want.clone(), self.now_ms + self.limits.refetch_after_ms);
+            let until_ms = self.now_ms + self.limits.refetch_after_ms;
+            self.fetching.insert(want.clone(), Fetching { until_ms, in_flight: true });
             out.push(Effect::Fetch(FetchOrder {
                 want: want.clone(),
                 room_id: Arc::clone(&room.id),
@@ -296,7 +329,7 @@ impl Shard {
         match held.hold {
             Hold::Validation => refuse(ticket, Refusal::unvalidated(), out),
             Hold::FirstSync | Hold::Tokens => refuse(ticket, Refusal::first_sync_pending(), out),
-            Hold::Members | Hold::News => match self.compute(&place, &held, below) {
+            Hold::Fetch | Hold::News => match self.compute(&place, &held, below) {
                 Some(answer) => self.respond(&place, &held, answer, out),
                 None => refuse(ticket, Refusal::logged_out(), out),
             },

@@ -1,6 +1,8 @@
 //! Connections into the store, and memory back.
 
-use super::{Effects, Shard, device::Device, event::Effect, poller::Phase};
+use std::ops::Bound;
+
+use super::{Effects, Refusal, Shard, device::Device, event::Effect, poller::Phase};
 use crate::{
     connection::ConnectionRecord,
     id::{DeviceNumber, UserNumber},
@@ -19,21 +21,26 @@ impl Shard {
         while self.save(self.limits.save_max, out) {}
     }
 
+    /// One round, that begins where the last one ended: nobody waits for ever.
     fn save(&mut self, max: usize, out: &mut Effects) -> bool {
         let mut writes = Vec::new();
-        let devices = self.users.values_mut().flat_map(|on_shard| &mut on_shard.devices);
-        'all: for (number, device) in devices {
-            for (conn_id, slot) in &mut device.slots {
-                if writes.len() >= max.max(1) {
-                    break 'all;
-                }
-                if std::mem::take(&mut slot.unsaved) {
-                    let state = slot.connection.as_ref().map(ConnectionRecord::encode);
-                    writes.push(ConnectionWrite {
-                        device: *number,
-                        conn_id: conn_id.clone(),
-                        state,
-                    });
+        let from = self.saved_to.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.users.range((from, Bound::Unbounded)).map(|(user, _)| *user);
+        let before = self.users.keys().copied().take_while(|user| Some(*user) <= self.saved_to);
+        let users: Vec<UserNumber> = behind.chain(before).collect();
+        for user in users {
+            if writes.len() >= max.max(1) {
+                break;
+            }
+            self.saved_to = Some(user);
+            let Some(on_shard) = self.users.get_mut(&user) else { continue };
+            for (device, it) in &mut on_shard.devices {
+                for (conn_id, slot) in &mut it.slots {
+                    if std::mem::take(&mut slot.unsaved) {
+                        let state = slot.connection.as_ref().map(ConnectionRecord::encode);
+                        let conn_id = conn_id.clone();
+                        writes.push(ConnectionWrite { device: *device, conn_id, state });
+                    }
                 }
             }
         }
@@ -62,7 +69,7 @@ impl Shard {
         }
         gone.into_iter().for_each(|user| self.unload_user(user));
         let now_ms = self.now_ms;
-        self.fetching.retain(|_, until| *until > now_ms);
+        self.fetching.retain(|_, fetching| fetching.until_ms > now_ms);
     }
 
     /// Makes room for one more connection of a device.
@@ -78,9 +85,15 @@ impl Shard {
         if it.slots.len() < max || it.slots.contains_key(conn_id) {
             return;
         }
-        let idle = it.slots.iter().filter(|(_, slot)| slot.held.is_none());
-        let oldest = idle.min_by_key(|(_, slot)| slot.used_ms).map(|(conn_id, _)| conn_id.clone());
-        if let Some(conn_id) = oldest {
+        // One that is idle, else the one whose request waits longest.
+        let oldest = it.slots.iter().min_by_key(|(_, slot)| (slot.held.is_some(), slot.used_ms));
+        let oldest = oldest
+            .map(|(conn_id, slot)| (conn_id.clone(), slot.held.as_ref().map(|held| held.ticket)));
+        if let Some((conn_id, ticket)) = oldest {
+            if let Some(ticket) = ticket {
+                self.refuse_held(ticket, Refusal::too_many("connections of this device"), out);
+            }
+            let Some(it) = self.device_mut(user, device) else { return };
             it.slots.remove(&conn_id);
             let write = ConnectionWrite { device, conn_id, state: None };
             out.push(Effect::Ledger(Command::Connections(vec![write])));

@@ -22,7 +22,7 @@ use luge_core::{
     },
     view::{Table, View},
 };
-use luge_io::{gate::Gate, mailbox::Outbox, oneshot, task, time, turn::Flow};
+use luge_io::{gate::Gate, mailbox::{Outbox, SendError}, oneshot, task, time, turn::Flow};
 use luge_store::Store;
 use rustc_hash::FxHashMap;
 
@@ -164,10 +164,21 @@ impl Ports {
 
     /// Tells the shard itself. Its inbox holds room for what its own tasks have
     /// to say (INV-3).
+    /// Where it has none after all, the event waits: without it a device would
+    /// never be polled again.
     fn tell(&self, event: Event) {
-        if self.config.inbox.try_send(Message::Event(event)).is_err() {
-            tracing::error!("INV-3: a shard's inbox is full for its own events");
-        }
+        let Err(SendError::Full(mut message)) = self.config.inbox.try_send(Message::Event(event))
+        else {
+            return;
+        };
+        tracing::error!("INV-3: a shard's inbox is full for its own events");
+        let inbox = self.config.inbox.clone();
+        drop(task::spawn(async move {
+            while let Err(SendError::Full(again)) = inbox.try_send(message) {
+                message = again;
+                time::sleep(TELL_PAUSE).await;
+            }
+        }));
     }
 
     fn poll(self: &Rc<Self>, order: PollOrder) {
@@ -192,7 +203,13 @@ impl Ports {
                     let homeserver = &ports.config.homeserver;
                     upstream::validate(homeserver, &token, &user_id, &device_id).await
                 }
-                None => Validation::Refused(Refusal::logged_out()),
+                // Not a 401, at which a client throws its session away: the
+                // fault is here.
+                None => Validation::Unknown(Refusal::new(
+                    502,
+                    "M_UNKNOWN",
+                    "Luge cannot read what it knows of the device: ask again",
+                )),
             };
             ports.tell(Event::Validated { user, device, token, validation });
         }));
@@ -218,6 +235,8 @@ impl Ports {
     }
 }
 
+/// Pause before an event is offered again to an inbox that is full.
+const TELL_PAUSE: Duration = Duration::from_millis(50);
 /// How often a shard that ends looks whether its tasks have.
 const WIND_UP_LOOKS: usize = 200;
 /// How long it waits between two looks.

@@ -182,12 +182,19 @@ fn poll_outcome(answer: &Response<Bytes>, had_since: bool) -> PollOutcome {
             let wait_ms = seconds.map(|seconds| seconds.saturating_mul(1000));
             PollOutcome::Limited { wait_ms: wait_ms.or(error.retry_after_ms).unwrap_or(1000) }
         }
-        StatusCode::BAD_REQUEST if had_since => {
+        StatusCode::BAD_REQUEST if had_since && is_about_since(error.errcode.as_deref()) => {
             tracing::warn!(errcode = error.errcode, "the homeserver does not know a since token");
             PollOutcome::SinceRejected
         }
         status => PollOutcome::Failed(failing(status)),
     }
+}
+
+/// Whether a 400 can mean that the homeserver does not know a `since`: servers
+/// have no one code for it. Anything else, such as a reverse proxy's own 400,
+/// must not cost a whole initial sync.
+fn is_about_since(errcode: Option<&str>) -> bool {
+    matches!(errcode, Some("M_UNKNOWN" | "M_INVALID_PARAM" | "M_UNKNOWN_POS" | "M_BAD_JSON"))
 }
 
 /// The homeserver's own error for the client, or one like it where it is not
@@ -241,7 +248,9 @@ mod tests {
         assert_eq!(poll_outcome(&answer(401, soft), true), PollOutcome::Unauthorized(refusal));
         let limited = answer(429, r#"{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":1500}"#);
         assert_eq!(poll_outcome(&limited, true), PollOutcome::Limited { wait_ms: 1500 });
-        assert_eq!(poll_outcome(&answer(400, "{}"), true), PollOutcome::SinceRejected);
+        let unknown = answer(400, r#"{"errcode":"M_UNKNOWN"}"#);
+        assert_eq!(poll_outcome(&unknown, true), PollOutcome::SinceRejected);
+        assert!(matches!(poll_outcome(&answer(400, "{}"), true), PollOutcome::Failed(_)));
         assert!(matches!(poll_outcome(&answer(400, "{}"), false), PollOutcome::Failed(_)));
         let PollOutcome::Unauthorized(odd) = poll_outcome(&answer(401, "<html>"), true) else {
             panic!("a 401 is a refusal of the token, whatever its body");

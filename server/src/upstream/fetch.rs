@@ -18,19 +18,29 @@ use super::{
 /// Fetches what `order` wants and has the ledger keep it; true once it is
 /// durable.
 pub async fn fetch(homeserver: &Homeserver, taker: &Taker, order: &FetchOrder) -> bool {
-    let command = match &order.want {
+    let commands = match &order.want {
         Want::Members(room) => members(homeserver, taker, order, *room).await,
-        Want::Member(room, user_id) => member(homeserver, order, *room, user_id).await,
-        Want::PrevBatch(room, sequence, event_id) => prev_batch(homeserver, order, event_id)
-            .await
-            .map(|token| Command::PrevBatch { room: *room, sequence: *sequence, token }),
+        Want::Member(room, user_id) => {
+            member(homeserver, order, *room, user_id).await.map(|command| vec![command])
+        }
+        Want::PrevBatch(room, sequence, event_id) => {
+            let (room, sequence) = (*room, *sequence);
+            let token = prev_batch(homeserver, order, event_id).await;
+            token.map(|token| vec![Command::PrevBatch { room, sequence, token }])
+        }
     };
-    let Some(command) = command else { return false };
-    match taker.ledger().submit(command) {
-        Ok(reply) => reply.await.is_ok(),
-        Err(_busy) => false,
+    let Some(commands) = commands else { return false };
+    for command in commands {
+        let Ok(reply) = taker.ledger().submit(command) else { return false };
+        if reply.await.is_err() {
+            return false;
+        }
     }
+    true
 }
+
+/// Members that go to the ledger at once: others wait behind them.
+const MEMBERS_AT_ONCE: usize = 1_000;
 
 async fn get(homeserver: &Homeserver, order: &FetchOrder, path: &str) -> Option<bytes::Bytes> {
     let bytes_max = homeserver.limits().answer_bytes_max;
@@ -54,7 +64,7 @@ async fn members(
     taker: &Taker,
     order: &FetchOrder,
     room: RoomNumber,
-) -> Option<Command> {
+) -> Option<Vec<Command>> {
     let path = format!(
         "/_matrix/client/v3/rooms/{}/members?not_membership=leave",
         escaped(&order.room_id)
@@ -67,7 +77,15 @@ async fn members(
         let count = set_asides.count;
         tracing::warn!(room_id = &*order.room_id, count, "malformed members set aside");
     }
-    Some(Command::Members(MemberList { room, events, complete: true }))
+    let mut lists: Vec<MemberList> = events
+        .chunks(MEMBERS_AT_ONCE)
+        .map(|events| MemberList { room, events: events.to_vec(), complete: false })
+        .collect();
+    match lists.last_mut() {
+        Some(last) => last.complete = true,
+        None => lists.push(MemberList { room, events: Vec::new(), complete: true }),
+    }
+    Some(lists.into_iter().map(Command::Members).collect())
 }
 
 /// A whole member event, which `/state/{type}/{key}` gives on request of some

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use luge_core::{
     ledger::{Command, Polled, Reply},
     shard::PollOrder,
-    upstream::{self, Limits, Scanned, SyncBatch},
+    upstream::{self, Limits, Scanned, Section, SyncBatch},
 };
 use luge_io::{helpers::Helpers, oneshot, time};
 
@@ -68,8 +68,10 @@ impl Taker {
         limits: &ServerLimits,
     ) -> Result<Taken, String> {
         if body.len() <= limits.parse_inline_bytes_max {
-            let batch = upstream::parse(&body, &Limits::default()).map_err(|it| it.to_string())?;
+            let parsed = upstream::parse(&body, &Limits::default());
+            let mut batch = parsed.map_err(|it| it.to_string())?;
             let since = batch.next_batch.clone();
+            set_aside_uncreated(&self.ledger, &mut batch);
             note_set_aside(&batch);
             self.submit(order, batch, true).await?;
             return Ok(Taken { since });
@@ -105,6 +107,7 @@ fn polled(order: &PollOrder, batch: SyncBatch, last_part: bool) -> Command {
         device: order.device,
         since: order.since.clone(),
         with_rooms: order.with_rooms,
+        asked_ms: order.asked_ms,
         last_part,
         batch,
     }))
@@ -123,6 +126,7 @@ fn take_in_parts(ledger: &LedgerHandle, order: &PollOrder, body: &[u8]) -> Resul
         part.rooms.push(room);
         part.add_set_aside(set_asides, &limits);
         if part.rooms.len() >= PART_ROOMS_MAX || part_bytes >= PART_BYTES_MAX {
+            set_aside_uncreated(ledger, &mut part);
             note_set_aside(&part);
             submit_blocking(ledger, polled(order, std::mem::take(&mut part), false))?;
             part_bytes = 0;
@@ -130,6 +134,7 @@ fn take_in_parts(ledger: &LedgerHandle, order: &PollOrder, body: &[u8]) -> Resul
     }
     let mut last = scanned.rest();
     last.rooms = part.rooms;
+    set_aside_uncreated(ledger, &mut last);
     note_set_aside(&last);
     let since = last.next_batch.clone();
     submit_blocking(ledger, polled(order, last, true))?;
@@ -153,6 +158,26 @@ fn submit_blocking(ledger: &LedgerHandle, command: Command) -> Result<(), String
         None => Err("the ledger gave no answer in time".to_owned()),
     }
 }
+
+/// Takes out of `batch` the joined rooms that nobody has told the create event
+/// of: neither their version nor their type is known, and a client can do
+/// nothing with them. A homeserver gives it whenever a room is new to a user.
+fn set_aside_uncreated(ledger: &LedgerHandle, batch: &mut SyncBatch) {
+    let world = ledger.world();
+    batch.rooms.retain(|room| {
+        let tells = || room.state.iter().chain(&room.timeline).any(|it| it.kind == CREATE);
+        let is_known = || world.find_room(&room.room_id).is_some_and(|room| room.created);
+        let keeps = room.section != Section::Join || tells() || is_known();
+        if !keeps {
+            let (room_id, reason) = (&*room.room_id, "there is no m.room.create");
+            tracing::warn!(room_id, place = "rooms.join", reason, "malformed and set aside");
+        }
+        keeps
+    });
+}
+
+/// The type of the event that every room begins with.
+const CREATE: &str = "m.room.create";
 
 fn note_set_aside(batch: &SyncBatch) {
     for it in &batch.set_aside {
