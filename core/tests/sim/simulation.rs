@@ -464,6 +464,7 @@ impl Simulation {
             since: order.since.clone(),
             with_rooms: order.with_rooms,
             last_part: true,
+            asked_ms: order.asked_ms,
             batch,
         }));
         self.command(command, Then::Polled(order, next));
