@@ -36,7 +36,10 @@ impl Fold<'_> {
         if !is_due || !last_part {
             return;
         }
-        for json in &batch.to_device {
+        // Without a new `since` the homeserver gives the same messages again, and nothing tells them
+        // from new ones.
+        let to_device = batch.next_batch.as_ref().map(|_| &batch.to_device);
+        for json in to_device.into_iter().flatten() {
             record.to_device_last += 1;
             let key = key::to_device(poll.device, record.to_device_last);
             self.put(Table::ToDevice, key, json.as_bytes());

@@ -100,6 +100,7 @@ impl Homeserver {
             return Ok(Handled::Answer(Answer::Wait(wait)));
         }
         self.syncs_count += 1;
+        self.initial_syncs_count += u64::from(sync.since.is_none());
         let reply = self.faults.damage(&owner.user_id, outcome.body);
         Ok(Handled::Answer(Answer::Ready(reply)))
     }

@@ -49,6 +49,7 @@ pub struct Homeserver {
     pub(crate) typing_rooms: BTreeSet<String>,
     pub(crate) woken: BTreeSet<String>,
     pub(crate) syncs_count: u64,
+    pub(crate) initial_syncs_count: u64,
     /// How the server answers.
     pub options: Options,
     /// What goes wrong, and for whom.
@@ -196,6 +197,7 @@ impl Homeserver {
             typing_rooms: BTreeSet::new(),
             woken: BTreeSet::new(),
             syncs_count: 0,
+            initial_syncs_count: 0,
             options: Options::default(),
             faults: Faults::default(),
         }
@@ -256,6 +258,11 @@ impl Homeserver {
     /// How many `/sync` requests were answered, long polls counted once.
     pub fn syncs_count(&self) -> u64 {
         self.syncs_count
+    }
+
+    /// How many of them had no `since`.
+    pub fn initial_syncs_count(&self) -> u64 {
+        self.initial_syncs_count
     }
 
     /// The users for whom something has happened since this was last asked: their long polls ought to look again.
