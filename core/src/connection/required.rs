@@ -48,7 +48,7 @@ pub(super) fn state(
     let is_new = |kind: &str, state_key: &str, changed: Sequence| match before {
         None => true,
         Some(sent) => {
-            changed > sent.cursor
+            is_between(turn, sent, changed)
                 || !(Arc::ptr_eq(&sent.config, turn.config)
                     || sent.config.required_state.matches(kind, state_key))
         }
@@ -69,6 +69,13 @@ pub(super) fn state(
         required.held = Held::default();
     }
     required
+}
+
+/// Whether an entry changed since the client was told of the room. What is newer
+/// than this shard's world comes with the next: whether the user may see it is
+/// not known here yet.
+fn is_between(turn: RoomTurn<'_>, sent: &SentRoom, changed: Sequence) -> bool {
+    changed > sent.cursor && changed <= turn.asked.source.world.sequence
 }
 
 /// Visits the wanted entries that are new to the client, each once.
@@ -114,7 +121,7 @@ fn lazy_members(
     if let Some(sent) = before.filter(|sent| turn.gate.state_changed() > sent.cursor) {
         for user_id in &sent.lazy_members {
             let entry = turn.gate.state(MEMBER, user_id);
-            let entry = entry.filter(|entry| entry.changed > sent.cursor);
+            let entry = entry.filter(|entry| is_between(turn, sent, entry.changed));
             if let Some(entry) = entry.filter(|_| !wanted.matches(MEMBER, user_id)) {
                 required.events.push(&entry.json);
             }
