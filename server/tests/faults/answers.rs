@@ -69,7 +69,7 @@ fn fault_on_a_live_device_loses_nothing_and_repeats_nothing() {
             assert!(words.is_empty() || log::says(&words), "{fault:?} is logged with {words:?}");
         }
         compare(&town, &mut [ann, bob]).await;
-        town.setup.end();
+        town.setup.end().await;
     });
 }
 
@@ -136,7 +136,7 @@ fn fault_on_a_first_sync_delays_it_and_loses_nothing() {
             assert!(newcomer.has_text(&room_id, "hello"), "{fault:?} lost what was there before");
             compare(&town, &mut [newcomer]).await;
         }
-        town.setup.end();
+        town.setup.end().await;
     });
 }
 
@@ -181,7 +181,7 @@ fn timeline_out_of_order_is_shown_whole_and_once() {
         let texts = &ann.rooms[&town.anns].texts;
         assert_eq!(texts.len(), 7, "each line once: {texts:?}");
         assert!(ann.problems.is_empty(), "{:#?}", ann.problems);
-        town.setup.end();
+        town.setup.end().await;
     });
 }
 
@@ -211,7 +211,7 @@ fn since_that_is_rejected_costs_no_connection() {
         ann.rooms.remove(&gone);
         compare(&town, &mut [ann]).await;
         assert!(log::says(&["does not know a since token"]));
-        town.setup.end();
+        town.setup.end().await;
     });
 }
 
@@ -229,6 +229,6 @@ fn no_token_is_ever_logged() {
         assert_eq!((wrong.status, &*wrong.errcode()), (400, "M_NOT_JSON"));
         assert!(!log::says(&[&town.ann.access_token]), "INV-10");
         assert!(ann.account_data.values().all(Value::is_object));
-        town.setup.end();
+        town.setup.end().await;
     });
 }

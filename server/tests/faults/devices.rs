@@ -35,7 +35,7 @@ fn second_device_is_told_everything_and_asks_the_homeserver_for_no_rooms() {
             user.devices[&session.device_id].sent_members.keys().cloned().collect::<Vec<_>>()
         });
         assert!(!given.contains(&town.shared), "the homeserver was asked for rooms: {given:?}");
-        town.setup.end();
+        town.setup.end().await;
     });
 }
 
@@ -69,7 +69,7 @@ fn idle_device_is_not_polled_and_resumes_where_it_was() {
         assert_eq!(count().1, 1, "it resumes from its since");
         ann.compare(&town.setup.facts(&town.ann.user_id));
         assert!(ann.problems.is_empty(), "{:#?}", ann.problems);
-        town.setup.end();
+        town.setup.end().await;
     });
 }
 
@@ -97,7 +97,7 @@ fn connection_too_many_ends_the_one_that_was_idle_longest() {
         assert_eq!((gone.status, &*gone.errcode()), (400, "M_UNKNOWN_POS"));
         let three = ask(&ann, "three", Some(&positions[2]), 0).await;
         assert_eq!(three.status, 200, "{}", three.text());
-        town.setup.end();
+        town.setup.end().await;
     });
 }
 
@@ -131,6 +131,6 @@ fn poll_too_many_is_refused_with_the_time_to_come_back() {
         assert_eq!(held.await.status, 200);
         let bob_again = ask(&bob, "b", Some(&bob_pos), 0).await;
         assert_eq!(bob_again.status, 200, "{}", bob_again.text());
-        town.setup.end();
+        town.setup.end().await;
     });
 }

@@ -56,7 +56,7 @@ fn soft_logout_reaches_who_waits_and_a_new_token_goes_on() {
         ann.drain().await;
         ann.compare(&town.setup.facts(&town.ann.user_id));
         assert!(ann.problems.is_empty(), "{:#?}", ann.problems);
-        town.setup.end();
+        town.setup.end().await;
     });
 }
 
@@ -92,7 +92,7 @@ fn user_who_is_refused_is_told_and_keeps_the_connection() {
         ann.drain().await;
         ann.compare(&town.setup.facts(&town.ann.user_id));
         assert!(ann.problems.is_empty(), "{:#?}", ann.problems);
-        town.setup.end();
+        town.setup.end().await;
     });
 }
 
@@ -107,7 +107,7 @@ fn unknown_and_missing_tokens_are_refused() {
         device.token.clear();
         let answer = device.ask(None, 0, "{}".to_owned()).await.unwrap();
         assert_eq!((answer.status, &*answer.errcode()), (401, "M_MISSING_TOKEN"));
-        town.setup.end();
+        town.setup.end().await;
     });
 }
 
@@ -136,8 +136,8 @@ fn homeserver_that_is_down_at_start_is_named_and_found_when_it_is_up() {
         ann.until("what was said", |ann| ann.has_text(&town.anns, "up again")).await;
         ann.compare(&town.setup.facts(&town.ann.user_id));
         assert!(ann.problems.is_empty(), "{:#?}", ann.problems);
-        setup.end();
+        setup.end().await;
         door.end();
-        town.setup.end();
+        town.setup.end().await;
     });
 }

@@ -82,8 +82,8 @@ pub(crate) struct Room<'a> {
 /// What of an event matters to who keeps a room.
 #[derive(Deserialize)]
 pub(crate) struct Event {
-    #[serde(default)]
-    pub(crate) event_id: String,
+    #[serde(default, rename = "event_id")]
+    pub(crate) id: String,
     #[serde(rename = "type")]
     pub(crate) kind: String,
     pub(crate) state_key: Option<String>,

@@ -227,20 +227,20 @@ impl Follower {
         for raw in &entry.timeline {
             let event = Event::read(raw);
             kept.note_membership(&event, &self.user_id);
-            let is_new = kept.seen.insert(event.event_id.clone());
+            let is_new = kept.seen.insert(event.id.clone());
             if !is_new && !entry.unstable_expanded_timeline {
-                problem(format!("{} comes twice", event.event_id));
+                problem(format!("{} comes twice", event.id));
             }
             if let Some(Value::String(text)) = event.content.body {
                 kept.texts.push(text);
             }
-            kept.timeline.push((event.event_id, event.sender));
+            kept.timeline.push((event.id, event.sender));
         }
         for raw in &entry.required_state {
             let event = Event::read(raw);
             kept.note_membership(&event, &self.user_id);
             let state_key = event.state_key.unwrap_or_default();
-            kept.state.insert((event.kind, state_key), event.event_id);
+            kept.state.insert((event.kind, state_key), event.id);
         }
     }
 

@@ -111,16 +111,23 @@ impl Setup {
         *self.running.borrow_mut() = Some(running);
     }
 
-    /// Stops everything, clients first.
-    pub(crate) fn end(self) {
-        let Self { homeserver, running, http, .. } = self;
+    /// Stops everything. Clients may still be there: their connections close meanwhile.
+    pub(crate) async fn end(self) {
+        let Self { homeserver, running, http, _folder: folder, .. } = self;
         drop(http);
-        if let Some(running) = running.into_inner() {
-            running.stop();
-            running.join();
-        }
-        if let Some(homeserver) = homeserver {
-            homeserver.stop();
-        }
+        let (report, reported) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            if let Some(running) = running.into_inner() {
+                running.stop();
+                running.join();
+            }
+            if let Some(homeserver) = homeserver {
+                homeserver.stop();
+            }
+            drop(folder);
+            assert!(report.send(()).is_ok());
+        });
+        reported.await.unwrap();
+        thread.join().unwrap();
     }
 }

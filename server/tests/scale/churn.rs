@@ -44,8 +44,8 @@ fn act(homeserver: &mut Homeserver, random: &mut Random, now: u64) {
     let joined: Vec<String> = room.joined.iter().cloned().collect();
     let member = random.pick(&joined).clone();
     let creator = room.events.first().map(|event| event.sender.to_string()).unwrap_or_default();
-    let recent = room.events.iter().rev().take(30).filter(|event| event.state_key.is_none());
-    let message = recent.last().map(|event| event.event_id.to_string());
+    let mut recent = room.events.iter().rev().filter(|event| event.state_key.is_none());
+    let message = recent.nth(8).map(|event| event.event_id.to_string());
     let mut give = |sender: &str, target: &str, membership| {
         let _ = homeserver.set_membership(&room_id, sender, (target, membership), None, now);
     };

@@ -1,6 +1,10 @@
 //! A busy homeserver of two thousand rooms and three hundred users, Luge with four shards in front
 //! of it, and a client for each user: whatever happens meanwhile, everybody ends up with the truth.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::print_stderr,
+    reason = "how far a long test has got, and how fast, is worth knowing"
+)]
 
 #[expect(dead_code, reason = "the other suite uses the rest")]
 #[path = "../harness/mod.rs"]
@@ -69,7 +73,11 @@ async fn scenario() {
     let note = |what: &str| eprintln!("{:>6.1} s  {what}", begin.elapsed().as_secs_f64());
     let size = Size { rooms: 2_000, users: USERS, remote_users: 400, ..Size::default() };
     let homeserver = Simulated::start(&size).unwrap();
-    let setup = Setup::start(homeserver, |config| config.shards = Some(4));
+    let setup = Setup::start(homeserver, |config| {
+        config.shards = Some(4);
+        // A slow machine is not what is tested.
+        config.shard_limits.patience_ms = 85_000;
+    });
     assert_eq!(setup.sessions.len(), USERS);
     note("the homeserver is full");
     let stage = Rc::new(Stage {
@@ -120,7 +128,7 @@ async fn scenario() {
     note("everything has settled");
     compare(&setup, &mut followers).await;
     note("everything was compared");
-    setup.end();
+    setup.end().await;
     note("everything has ended");
 }
 
