@@ -106,8 +106,8 @@ impl Fold<'_> {
         let is_own = |event: &SyncEvent| {
             event.kind == MEMBER && event.state_key.as_deref() == Some(&*user_id)
         };
-        let events = batch.state.iter().chain(&batch.timeline);
-        let own = events.filter(|event| is_own(event)).next_back().cloned();
+        let mut events = batch.state.iter().chain(&batch.timeline);
+        let own = events.rfind(|event| is_own(event)).cloned();
         batch.timeline.retain(|event| self.place(room.number, &event.event_id).is_some());
         batch.state = own.into_iter().collect();
         batch.limited = false;

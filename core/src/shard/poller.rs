@@ -143,7 +143,7 @@ impl Shard {
         }
         match outcome {
             PollOutcome::Advanced { since } => {
-                self.on_advanced(user, device, since.is_some(), below, out)
+                self.on_advanced(user, device, since.is_some(), below, out);
             }
             PollOutcome::Unauthorized(refusal) => {
                 self.on_unauthorized(user, device, &refusal, out);

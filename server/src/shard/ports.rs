@@ -22,7 +22,12 @@ use luge_core::{
     },
     view::{Table, View},
 };
-use luge_io::{gate::Gate, mailbox::{Outbox, SendError}, oneshot, task, time, turn::Flow};
+use luge_io::{
+    gate::Gate,
+    mailbox::{Outbox, SendError},
+    oneshot, task, time,
+    turn::Flow,
+};
 use luge_store::Store;
 use rustc_hash::FxHashMap;
 
