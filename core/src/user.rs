@@ -214,7 +214,9 @@ impl User {
             return;
         };
         let (recency_ms, sequence) = match of_user.membership {
-            Membership::Join => (facts.recency_ms, facts.last_event),
+            Membership::Join if facts.last_event > Sequence::default() => {
+                (facts.recency_ms, facts.last_event)
+            }
             _ => (of_user.since_ms, of_user.since),
         };
         let rank = (Reverse(recency_ms), Reverse(sequence), room);

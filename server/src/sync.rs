@@ -19,8 +19,10 @@ use luge_core::{
     view::{Direction, Table, View},
 };
 use luge_io::{
+    gate::Gate,
     http::{Body, BodyError, Handler, Incoming},
     oneshot,
+    time::clock,
 };
 use luge_store::{Secrets, Store};
 use rustc_hash::FxHashMap;
@@ -29,7 +31,7 @@ use crate::{
     front::{self, Front, FrontHint},
     ledger::LedgerHandle,
     message::{Answer, Asked, Message, Outboxes},
-    upstream::Homeserver,
+    upstream::{Homeserver, Identity},
 };
 
 /// What a shard's endpoint is made of.
@@ -59,8 +61,20 @@ pub struct Endpoint {
     config: EndpointConfig,
     front: Option<Front>,
     owners: RefCell<FxHashMap<[u8; 32], Owner>>,
+    /// Tokens that the homeserver refused a moment ago, and until when that is
+    /// passed on without asking it again.
+    refused: RefCell<FxHashMap<[u8; 32], (u64, Refusal)>>,
+    /// Questions to the homeserver whose a token is, in flight.
+    asking: Gate,
     next_ticket: Cell<u64>,
 }
+
+/// Questions to the homeserver at once whose a token is.
+const ASKING_MAX: usize = 256;
+/// Refused tokens that are remembered.
+const REFUSED_MAX: usize = 10_000;
+/// How long they are, in milliseconds.
+const REFUSED_MS: u64 = 5_000;
 
 /// Whose a token is.
 #[derive(Clone)]
@@ -110,6 +124,8 @@ impl Endpoint {
             config,
             front: front(endpoint.clone()),
             owners: RefCell::default(),
+            refused: RefCell::default(),
+            asking: Gate::new(ASKING_MAX),
             next_ticket: Cell::new(0),
         })
     }
@@ -182,8 +198,7 @@ impl Endpoint {
         if let Some(owner) = self.known_owner(&key) {
             return Ok((owner, Token { key, secret: secret.into() }, false));
         }
-        let identity = self.config.homeserver.identify(&secret).await;
-        let identity = identity.map_err(|refusal| Box::new(refusal_response(refusal)))?;
+        let identity = self.identify(key, &secret).await?;
         let Some(device_id) = identity.device_id else {
             return Err(refused(
                 StatusCode::FORBIDDEN,
@@ -204,6 +219,31 @@ impl Endpoint {
         let owner = Owner { user, user_id, device };
         self.remember(key, &owner);
         Ok((owner, Token { key, secret: secret.into() }, true))
+    }
+
+    /// Whose a new token is: as many questions at once as the homeserver may be
+    /// asked, and no second one soon about a token that it refuses.
+    async fn identify(&self, key: [u8; 32], secret: &str) -> Result<Identity, Refused> {
+        let now_ms = clock::now_ms();
+        let refused = self.refused.borrow().get(&key).cloned();
+        if let Some((_, refusal)) = refused.filter(|(until_ms, _)| *until_ms > now_ms) {
+            return Err(Box::new(refusal_response(refusal)));
+        }
+        let asking = self.asking.try_enter().ok_or_else(busy)?;
+        let identity = self.config.homeserver.identify(secret).await;
+        drop(asking);
+        identity.map_err(|refusal| {
+            if refusal.status == 401 {
+                let mut refused = self.refused.borrow_mut();
+                if refused.len() >= REFUSED_MAX {
+                    refused.retain(|_, (until_ms, _)| *until_ms > now_ms);
+                }
+                if refused.len() < REFUSED_MAX {
+                    refused.insert(key, (now_ms + REFUSED_MS, refusal.clone()));
+                }
+            }
+            Box::new(refusal_response(refusal))
+        })
     }
 
     fn remember(&self, key: [u8; 32], owner: &Owner) {

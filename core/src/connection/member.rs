@@ -77,7 +77,7 @@ pub(super) struct TimelineTurn {
 
 /// How long a user's own event waits for the device's own poller, which alone
 /// knows its transaction id: without it a client shows the message twice.
-const OWN_EVENT_PATIENCE_MS: u64 = 3_000;
+const OWN_EVENT_PATIENCE_MS: u64 = 1_000;
 
 /// The events that the client lacks, or all that it asks for where the room is
 /// new to it or it asks for more than before.
@@ -140,6 +140,10 @@ fn own_news(
     stretch: &Stretch,
     news_after: Sequence,
 ) -> Option<(Sequence, u64)> {
+    // Of a room that was left nothing more is told that could bring it later.
+    if !turn.gate.is_joined() {
+        return None;
+    }
     let room = turn.gate.room_number();
     let user_id = &*turn.asked.source.user.id;
     let until = |event: &TimelineEvent| event.record.first_seen_ms + OWN_EVENT_PATIENCE_MS;

@@ -47,6 +47,8 @@ pub enum Command {
         /// The JSON object of counts.
         counts: String,
     },
+    /// The homeserver refuses a token, by its keyed hash.
+    ForgetToken([u8; 32]),
     /// The homeserver does not know this device's `since` any more.
     SinceRejected(DeviceNumber),
     /// The device is gone: everything of its own is forgotten.

@@ -103,6 +103,13 @@ impl Fold<'_> {
         Reply::Done
     }
 
+    pub(super) fn forget_token(&mut self, key: [u8; 32]) -> Reply {
+        if self.get(Table::Tokens, &key).is_some() {
+            self.remove(Table::Tokens, key.into());
+        }
+        Reply::Done
+    }
+
     pub(super) fn since_rejected(&mut self, device: DeviceNumber) -> Reply {
         if let Some(mut record) = self.device_record(device) {
             record.since = None;

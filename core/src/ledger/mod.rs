@@ -115,6 +115,7 @@ impl Ledger {
             }
             Command::Connections(writes) => fold.connections(writes),
             Command::KeyCounts { device, counts } => fold.key_counts(device, counts),
+            Command::ForgetToken(key) => fold.forget_token(key),
             Command::SinceRejected(device) => fold.since_rejected(device),
             Command::Purge(device) => fold.purge(device),
             Command::Forget { user, room } => fold.forget(user, room),

@@ -9,7 +9,7 @@ use crate::{
     id::{DeviceNumber, RoomNumber, UserNumber},
     record::{AccountDataRecord, Membership, UserRecord, key},
     request::MEMBER,
-    upstream::{RoomBatch, Section, SyncEvent, Typed},
+    upstream::{RoomBatch, Section, Summary, SyncEvent, Typed},
     view::Table,
     world::Room,
 };
@@ -74,6 +74,9 @@ impl Fold<'_> {
         let chunk = self.timeline(poll, &mut room, &batch);
         self.state_polled(poll, &mut room, &batch, &chunk);
         self.redactions(&mut room, &batch, &chunk);
+        if self.is_outdated(poll, &room, &batch) {
+            batch.summary = Summary::default();
+        }
         self.summary_polled(&mut room, &batch);
         self.typing(&mut room, batch.typing.as_deref());
         self.receipts(&mut room, &batch.receipts);
@@ -97,6 +100,16 @@ impl Fold<'_> {
         let follows = !poll.initial && !batch.limited && joined(poll.user);
         let mut others = room.local_users.keys().filter(|user| **user != poll.user);
         batch.section == Section::Leave && !follows && others.any(|user| joined(*user))
+    }
+
+    /// Whether a batch says that the user is in a room that others have since told
+    /// they are out of: its counts are from before that, and no later answer to
+    /// this user would mend them.
+    fn is_outdated(&self, poll: Poll, room: &Room, batch: &RoomBatch) -> bool {
+        let user_id = self.ledger.world.user_id(poll.user);
+        let member = user_id.and_then(|user_id| self.member(room, user_id));
+        let is_out = member.and_then(|member| member.membership).is_some_and(|it| it != "join");
+        is_out && matches!(batch.section, Section::Join | Section::Leave)
     }
 
     /// Leaves of a batch what is known, and of its state the user's own member

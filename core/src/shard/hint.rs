@@ -58,6 +58,7 @@ impl Shard {
             }
             Validation::Refused(refusal) => {
                 it.tokens.retain(|known| known.token.key != token.key);
+                out.push(Effect::Ledger(Command::ForgetToken(token.key)));
                 self.answer_where(user, device, &refusal, out, |held| held.token.key == token.key);
             }
             Validation::Unknown(refusal) => {

@@ -223,6 +223,7 @@ impl Shard {
         let Some(it) = self.device_mut(user, device) else { return };
         let key = it.poller.token_key;
         it.tokens.retain(|known| known.token.key != key);
+        out.push(Effect::Ledger(Command::ForgetToken(key)));
         let another = it.newest_token().is_some();
         self.answer_where(user, device, refusal, out, |held| held.token.key == key);
         if another {
