@@ -1,0 +1,243 @@
+//! A Luge without a runtime, a network or a disk: one ledger, one shard, tables
+//! in memory. What would wait for the world outside is answered at once.
+
+use std::sync::Arc;
+
+use luge_core::{
+    dialect::{RequestLimits, simplified},
+    id::{DeviceNumber, UserNumber},
+    ledger::{Change, Command, Delta, Ledger, Polled, Reply, SignIn},
+    response::Response,
+    shard::{Answered, ClientRequest, Effect, Event, Shard, ShardLimits, Ticket, Token},
+    upstream::{Limits, SyncBatch, parse},
+    view::{Layered, MemoryTables, Pending, View, Write},
+    world::World,
+};
+
+use crate::account::{START_MS, USER_ID};
+
+/// Lists as Element X asks for them; `RANGE` is replaced.
+const LISTS: &str = r#""lists":{"all_rooms":{"ranges":[RANGE],"timeline_limit":1,"filters":{},"required_state":[["m.room.name",""],["m.room.encryption",""],["m.room.member","$LAZY"],["m.room.member","$ME"],["m.room.topic",""],["m.room.avatar",""],["m.room.canonical_alias",""],["m.room.power_levels",""],["org.matrix.msc3401.call.member","*"],["m.room.join_rules",""],["m.room.tombstone",""],["m.room.create",""],["m.room.history_visibility",""],["io.element.functional_members",""],["m.space.parent","*"],["m.space.child","*"],["org.matrix.msc3672.beacon_info","*"]]}}"#;
+const EXTENSIONS: &str = r#""extensions":{"account_data":{"enabled":true},"receipts":{"enabled":true,"rooms":["*"]},"typing":{"enabled":true}}"#;
+
+/// The ledger, the shard and the tables, with one user signed in.
+pub struct Luge {
+    ledger: Ledger,
+    tables: MemoryTables,
+    world: Arc<World>,
+    shard: Shard,
+    user: UserNumber,
+    device: DeviceNumber,
+    since: Option<String>,
+    polls: u64,
+    tickets: u64,
+    now_ms: u64,
+    unwritten: Vec<Write>,
+}
+
+impl Luge {
+    /// A Luge whose user has the account that `initial` tells of.
+    pub fn with_account(initial: &str) -> Self {
+        let tables = MemoryTables::default();
+        let mut ledger = Ledger::open(&tables).expect("empty tables fit together");
+        let world = ledger.publish(Pending::default());
+        let shard = Shard::new(ShardLimits::default(), Arc::clone(&world), START_MS, 7);
+        let (user, device) = (UserNumber::default(), DeviceNumber::default());
+        let mut luge = Self {
+            ledger,
+            tables,
+            world,
+            shard,
+            user,
+            device,
+            since: None,
+            polls: 0,
+            tickets: 0,
+            now_ms: START_MS + 2_000_000_000,
+            unwritten: Vec::new(),
+        };
+        let tick = luge.tick();
+        luge.apply(tick);
+        let command = Command::SignIn(SignIn {
+            user_id: USER_ID.to_owned(),
+            device_id: "BENCH".to_owned(),
+            token_key: [1; 32],
+            token_sealed: b"sealed".to_vec(),
+        });
+        if let Reply::SignedIn(user, device) = luge.take_in(command) {
+            (luge.user, luge.device) = (user, device);
+        }
+        luge.poll(initial);
+        luge
+    }
+
+    /// The newest world.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The tables.
+    pub fn view(&self) -> &dyn View {
+        &self.tables
+    }
+
+    /// Time moves on, so far that what is done from time to time is due.
+    pub fn tick(&mut self) -> Event {
+        self.now_ms += 10_001;
+        Event::Tick(self.now_ms)
+    }
+
+    /// The user's number.
+    pub fn user(&self) -> UserNumber {
+        self.user
+    }
+
+    /// How many polls were taken in.
+    pub fn polls(&self) -> u64 {
+        self.polls
+    }
+
+    /// The homeserver answers a poll; everybody learns of it.
+    pub fn poll(&mut self, body: &str) {
+        let command = self.polled(body);
+        self.take_in(command);
+    }
+
+    /// The same, but the shard is yet to be told: what it would be sent.
+    pub fn poll_apart(&mut self, body: &str) -> Event {
+        let command = self.polled(body);
+        let change = self.fold(command).0;
+        Event::Delta(Arc::new(Delta { world: Arc::clone(&self.world), change }))
+    }
+
+    /// A homeserver's answer as a command to the ledger.
+    pub fn polled(&mut self, body: &str) -> Command {
+        self.write();
+        let batch = batch(body);
+        self.polls += 1;
+        let since = std::mem::replace(&mut self.since, batch.next_batch.clone());
+        Command::Polled(Box::new(Polled {
+            user: self.user,
+            device: self.device,
+            since,
+            with_rooms: true,
+            last_part: true,
+            asked_ms: START_MS,
+            batch,
+        }))
+    }
+
+    /// Applies a command to the ledger and stops there: how much is to be
+    /// written, which happens before anything else.
+    pub fn ledger_apply(&mut self, command: Command) -> usize {
+        let pending = Pending::default();
+        let view = Layered { pending: &pending, below: &self.tables };
+        self.unwritten = self.ledger.apply(&view, START_MS, command).writes;
+        self.unwritten.len()
+    }
+
+    fn write(&mut self) {
+        let writes = std::mem::take(&mut self.unwritten);
+        self.tables.apply(&writes);
+    }
+
+    /// Publishes the world as it is.
+    pub fn publish(&mut self) -> Arc<World> {
+        self.ledger.publish(Pending::default())
+    }
+
+    /// The whole list's answer, asked anew and then with growing windows, as
+    /// far as `until`: the last position.
+    pub fn all_rooms(&mut self, until: usize) -> String {
+        let first = self.ask(None, (0, 19), 0).position;
+        self.ask(Some(&first), (0, until), 0).position
+    }
+
+    /// Asks, and is answered at once.
+    pub fn ask(&mut self, position: Option<&str>, range: (usize, usize), timeout: u64) -> Response {
+        let request = self.request(position, range, timeout);
+        let effects = self.turn(request);
+        self.response(effects).expect("the request is answered at once")
+    }
+
+    /// A request for the rooms of a range.
+    pub fn request(
+        &mut self,
+        position: Option<&str>,
+        range: (usize, usize),
+        timeout_ms: u64,
+    ) -> Event {
+        self.write();
+        self.tickets += 1;
+        let range = format!("[{},{}]", range.0, range.1);
+        let lists = LISTS.replace("RANGE", &range);
+        let body = format!(r#"{{"conn_id":"room-list",{lists},{EXTENSIONS}}}"#);
+        let mut query = vec![("timeout".to_owned(), timeout_ms.to_string())];
+        query.extend(position.map(|position| ("pos".to_owned(), position.to_owned())));
+        let limits = RequestLimits::default();
+        let request = simplified::parse(&query, body.as_bytes(), USER_ID, &limits);
+        Event::Request(Box::new(ClientRequest {
+            ticket: Ticket(self.tickets),
+            user: self.user,
+            user_id: Arc::from(USER_ID),
+            device: self.device,
+            token: Token { key: [1; 32], secret: Arc::from("secret") },
+            confirmed: true,
+            request: request.expect("the request is sound"),
+        }))
+    }
+
+    /// One turn of the shard with one event.
+    pub fn turn(&mut self, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.shard.apply(event, &self.tables, &mut effects);
+        self.shard.settle(&self.tables, &mut effects);
+        effects
+    }
+
+    /// Carries out what a turn asked for; the response, if there is one.
+    pub fn response(&mut self, effects: Vec<Effect>) -> Option<Response> {
+        let mut response = None;
+        for effect in effects {
+            match effect {
+                Effect::Respond { answer: Answered::Response(_, answer), .. } => {
+                    response = Some(*answer);
+                }
+                Effect::Ledger(command) => drop(self.take_in(command)),
+                _ => {}
+            }
+        }
+        response
+    }
+
+    /// Takes in one event, whatever comes of it.
+    pub fn apply(&mut self, event: Event) -> Option<Response> {
+        let effects = self.turn(event);
+        self.response(effects)
+    }
+
+    fn take_in(&mut self, command: Command) -> Reply {
+        let (change, reply) = self.fold(command);
+        if !change.is_empty() {
+            let delta = Delta { world: Arc::clone(&self.world), change };
+            self.apply(Event::Delta(Arc::new(delta)));
+        }
+        reply
+    }
+
+    fn fold(&mut self, command: Command) -> (Change, Reply) {
+        let pending = Pending::default();
+        let view = Layered { pending: &pending, below: &self.tables };
+        let applied = self.ledger.apply(&view, START_MS, command);
+        self.tables.apply(&applied.writes);
+        self.world = self.ledger.publish(Pending::default());
+        (applied.change, applied.reply)
+    }
+}
+
+/// A homeserver's answer, parsed.
+fn batch(body: &str) -> SyncBatch {
+    let batch = parse(body.as_bytes(), &Limits::default()).expect("an answer is an object");
+    assert_eq!(batch.set_aside, [], "a measured answer is sound");
+    batch
+}

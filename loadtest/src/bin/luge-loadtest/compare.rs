@@ -1,0 +1,129 @@
+//! The same client's work for several servers, turn by turn, so that the
+//! machine's moods are shared.
+
+use clap::Args;
+
+use crate::{
+    Failure,
+    client::{Device, Network},
+    report::{Report, Table},
+    say,
+    statistics::{Samples, ms},
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// A server and what to call it; give it once for each
+    #[arg(long, value_name = "URL=NAME", required = true, value_parser = named)]
+    against: Vec<(String, String)>,
+    /// An access token of the account; the servers share a homeserver
+    #[arg(long, value_name = "TOKEN")]
+    token: String,
+    /// How often everything is done
+    #[arg(long, value_name = "N", default_value_t = 7,
+        value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    rounds: u32,
+    /// Empty responses in each round
+    #[arg(long, value_name = "N", default_value_t = 20,
+        value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    empty: u32,
+}
+
+fn named(text: &str) -> Result<(String, String), String> {
+    let (url, name) = text.rsplit_once('=').ok_or("give it as http://host:port=NAME")?;
+    Ok((url.to_owned(), name.to_owned()))
+}
+
+const WORK: [&str; 4] = [
+    "first response, 20 rooms",
+    "all others, one response",
+    "empty response",
+    "empty, whole window",
+];
+
+struct Contender {
+    name: String,
+    device: Device,
+    samples: [Samples; WORK.len()],
+    bytes: [usize; WORK.len()],
+    rooms: usize,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
+    let network = Network::new()?;
+    let mut contenders = Vec::new();
+    for (url, name) in &arguments.against {
+        let device = Device::new(&network, url, &arguments.token, "luge-loadtest");
+        say(&format!("{name}: first contact, not counted"));
+        device.first_contact(std::time::Duration::from_mins(5)).await?;
+        contenders.push(Contender {
+            name: name.clone(),
+            device,
+            samples: std::array::from_fn(|_| Samples::default()),
+            bytes: [0; WORK.len()],
+            rooms: 0,
+        });
+    }
+    for round in 1..=arguments.rounds {
+        for contender in &mut contenders {
+            say(&format!("round {round} of {}: {}", arguments.rounds, contender.name));
+            contender.round(arguments.empty).await?;
+        }
+    }
+    Ok(report(&contenders, &arguments))
+}
+
+impl Contender {
+    async fn round(&mut self, empty: u32) -> Result<(), Failure> {
+        let first = self.device.list(None, 19, 0).await?;
+        self.note(0, &first);
+        self.rooms = first.count()?;
+        let mut position = first.position()?;
+        let last = self.rooms.saturating_sub(1);
+        let all = self.device.list(Some(&position), last, 0).await?;
+        self.note(1, &all);
+        position = all.position()?;
+        for (work, until) in [(2, 19), (3, last)] {
+            for _ in 0..empty {
+                let answer = self.device.list(Some(&position), until, 0).await?;
+                position = answer.position()?;
+                self.note(work, &answer);
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, work: usize, answer: &crate::client::Answer) {
+        self.samples[work].add(answer.took);
+        self.bytes[work] = answer.body.len();
+    }
+}
+
+fn report(contenders: &[Contender], arguments: &Arguments) -> Report {
+    let mut columns = vec!["server", "rooms", "what", "median ms", "90 % ms", "bytes"];
+    columns.push("times the fastest");
+    let mut table = Table::new("Turn by turn", &columns);
+    for (work, what) in WORK.iter().enumerate() {
+        let medians = contenders.iter().map(|it| it.samples[work].median_ms());
+        let best = medians.fold(f64::INFINITY, f64::min);
+        for contender in contenders {
+            let samples = &contender.samples[work];
+            table.row(&[
+                contender.name.clone(),
+                contender.rooms.to_string(),
+                (*what).to_owned(),
+                ms(samples.median_ms()),
+                ms(samples.per_mille_ms(900)),
+                contender.bytes[work].to_string(),
+                format!("{:.1}", samples.median_ms() / best),
+            ]);
+        }
+    }
+    let mut report = Report::new("compare");
+    report.note(format!(
+        "{} rounds, {} empty responses in each; times are until the last byte",
+        arguments.rounds, arguments.empty
+    ));
+    report.table(table);
+    report
+}

@@ -1,0 +1,220 @@
+//! Accounts of growing size: what the first answer costs, and what does not grow.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::Args;
+use luge_io::time::clock;
+use luge_loadtest::{
+    api::{Answer as Upstream, Request},
+    model::{Homeserver, Size},
+    server::Simulated,
+};
+
+use crate::{
+    Failure,
+    child::Luge,
+    client::{Device, Network},
+    report::{Plot, Report, Table},
+    say,
+    statistics::{Samples, ms},
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The program `luge`
+    #[arg(long, value_name = "PATH")]
+    luge: PathBuf,
+    /// Sizes of the account, in rooms
+    #[arg(long, value_name = "N,N", value_delimiter = ',',
+        default_values_t = [10, 100, 1_000, 5_000, 20_000],
+        value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rooms: Vec<u32>,
+    /// How often each answer is asked for
+    #[arg(long, value_name = "N", default_value_t = 30,
+        value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    times: u32,
+}
+
+/// For the first contact with a large account.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+struct Outcome {
+    rooms: u32,
+    body_bytes: usize,
+    contact: Duration,
+    cpu: Duration,
+    memory: u64,
+    first: Samples,
+    hundred: Samples,
+    all: Samples,
+    empty: Samples,
+    empty_all: Samples,
+    restart: Duration,
+    kept: bool,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
+    let mut outcomes = Vec::new();
+    for rooms in &arguments.rooms {
+        outcomes.push(one(*rooms, &arguments).await?);
+    }
+    Ok(report(&outcomes, &arguments))
+}
+
+async fn one(rooms: u32, arguments: &Arguments) -> Result<Outcome, Failure> {
+    say(&format!("{rooms} rooms: filling the homeserver"));
+    let size = Size {
+        rooms: rooms as usize,
+        users: 1,
+        remote_users: 200,
+        members_max: 60,
+        messages_max: 60,
+        invites_per_user: 0,
+        ..Size::default()
+    };
+    let now = clock::now_ms();
+    let mut homeserver = Homeserver::new(&size, now);
+    let body_bytes = body_bytes(&mut homeserver, now);
+    let simulated = Simulated::serve(homeserver, SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let token = &simulated.users.first().ok_or("there is nobody")?.access_token;
+    let folder = tempfile::tempdir()?;
+    let luge = Luge::start(&arguments.luge, &simulated.url, folder.path(), 1).await?;
+    let network = Network::new()?;
+    let device = Device::new(&network, &luge.url, token, "luge-loadtest");
+    say(&format!("{rooms} rooms: first contact"));
+    let contact = device.first_contact(PATIENCE).await?;
+    let mut outcome = Outcome {
+        rooms,
+        body_bytes,
+        contact,
+        cpu: luge.cpu()?,
+        memory: 0,
+        first: Samples::default(),
+        hundred: Samples::default(),
+        all: Samples::default(),
+        empty: Samples::default(),
+        empty_all: Samples::default(),
+        restart: Duration::ZERO,
+        kept: false,
+    };
+    say(&format!("{rooms} rooms: asking"));
+    let position = outcome.ask(&device, arguments.times).await?;
+    outcome.memory = luge.memory()?;
+    say(&format!("{rooms} rooms: starting again"));
+    luge.stop().await?;
+    let begun = clock::monotonic();
+    let luge = Luge::start(&arguments.luge, &simulated.url, folder.path(), 1).await?;
+    let device = Device::new(&network, &luge.url, token, "luge-loadtest");
+    outcome.kept = device.list(Some(&position), 19, 0).await.is_ok();
+    outcome.restart = begun.elapsed();
+    luge.stop().await?;
+    simulated.stop();
+    Ok(outcome)
+}
+
+/// What the homeserver's first answer weighs.
+fn body_bytes(homeserver: &mut Homeserver, now: u64) -> usize {
+    let user_id = homeserver.user_ids().next().unwrap_or_default().to_owned();
+    let Some(session) = homeserver.log_in(&user_id, Some("WEIGHED")) else { return 0 };
+    let filter = "%7B%22room%22%3A%7B%22timeline%22%3A%7B%22limit%22%3A20%7D%2C%22state%22%3A%7B%22lazy_load_members%22%3Atrue%7D%7D%7D";
+    let target = format!("/_matrix/client/v3/sync?filter={filter}");
+    let bytes = match homeserver.handle(&Request::get(&target, Some(&session.access_token)), now) {
+        Upstream::Ready(reply) => reply.body.len(),
+        Upstream::Wait(_) => 0,
+    };
+    let logout =
+        Request::new("POST", "/_matrix/client/v3/logout", Some(&session.access_token), None);
+    homeserver.handle(&logout, now);
+    bytes
+}
+
+impl Outcome {
+    async fn ask(&mut self, device: &Device, times: u32) -> Result<String, Failure> {
+        let mut position = String::new();
+        let mut last = 0;
+        for _ in 0..times {
+            let first = device.list(None, 19, 0).await?;
+            self.first.add(first.took);
+            last = first.count()?.saturating_sub(1);
+            let hundred = device.list(Some(&first.position()?), last.min(99), 0).await?;
+            self.hundred.add(hundred.took);
+            position = hundred.position()?;
+        }
+        for time in 0..times.min(10) {
+            let before = if time == 0 {
+                position.clone()
+            } else {
+                device.list(None, 19, 0).await?.position()?
+            };
+            let all = device.list(Some(&before), last, 0).await?;
+            self.all.add(all.took);
+            position = all.position()?;
+        }
+        for (until, whole) in [(19, false), (last, true)] {
+            for _ in 0..times * 3 {
+                let answer = device.list(Some(&position), until, 0).await?;
+                position = answer.position()?;
+                let samples = if whole { &mut self.empty_all } else { &mut self.empty };
+                samples.add(answer.took);
+            }
+        }
+        Ok(position)
+    }
+}
+
+fn report(outcomes: &[Outcome], arguments: &Arguments) -> Report {
+    let mut table = Table::new(
+        "Medians in milliseconds, against the size of the account",
+        &["rooms", "first 20", "up to 100", "all", "empty, window 20", "empty, whole window"],
+    );
+    let mut contact = Table::new(
+        "First contact, memory, restart",
+        &[
+            "rooms",
+            "homeserver's body MB",
+            "first contact ms",
+            "of it Luge's CPU ms",
+            "memory MB",
+            "start to first answer ms",
+            "position kept",
+        ],
+    );
+    for it in outcomes {
+        let median = |samples: &Samples| ms(samples.median_ms());
+        table.row(&[
+            it.rooms.to_string(),
+            median(&it.first),
+            median(&it.hundred),
+            median(&it.all),
+            median(&it.empty),
+            median(&it.empty_all),
+        ]);
+        contact.row(&[
+            it.rooms.to_string(),
+            format!("{:.2}", it.body_bytes as f64 / 1e6),
+            ms(it.contact.as_secs_f64() * 1e3),
+            it.cpu.as_millis().to_string(),
+            format!("{:.1}", it.memory as f64 / 1e6),
+            ms(it.restart.as_secs_f64() * 1e3),
+            if it.kept { "yes" } else { "no" }.to_owned(),
+        ]);
+    }
+    let mut plot = Plot::new("Medians against the size of the account", "rooms", "ms");
+    let lines: [(&str, fn(&Outcome) -> &Samples); 5] = [
+        ("first 20", |it| &it.first),
+        ("up to 100", |it| &it.hundred),
+        ("all", |it| &it.all),
+        ("empty, window 20", |it| &it.empty),
+        ("empty, whole window", |it| &it.empty_all),
+    ];
+    for (name, samples) in lines {
+        let points = outcomes.iter().map(|it| (f64::from(it.rooms), samples(it).median_ms()));
+        plot.line(name, points.collect());
+    }
+    let mut report = Report::new("first-sync");
+    report.note(format!("{} of each; one shard; times are until the last byte", arguments.times));
+    report.table(table);
+    report.table(contact);
+    report.plot(plot);
+    report
+}

@@ -1,0 +1,147 @@
+//! Long polls that wait and are told nothing: what each holds, what all cost.
+
+use std::{cell::Cell, net::SocketAddr, path::PathBuf, rc::Rc, time::Duration};
+
+use clap::Args;
+use luge_io::{
+    task,
+    time::{clock, sleep},
+};
+use luge_loadtest::{
+    model::{Homeserver, Membership, NewRoom},
+    server::Simulated,
+};
+
+use crate::{
+    Failure,
+    child::Luge,
+    client::{Device, Network},
+    report::{Report, Table},
+    say,
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The program `luge`
+    #[arg(long, value_name = "PATH")]
+    luge: PathBuf,
+    /// Users with one device each; each device waits with two connections
+    #[arg(long, value_name = "N", default_value_t = 1_000,
+        value_parser = clap::value_parser!(u32).range(1..=4_000))]
+    users: u32,
+    /// How long CPU time is watched
+    #[arg(long, value_name = "SECONDS", default_value_t = 10,
+        value_parser = clap::value_parser!(u32).range(1..=600))]
+    seconds: u32,
+    /// Luge's shards
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    shards: u16,
+}
+
+const PATIENCE: Duration = Duration::from_mins(2);
+/// Users in one room.
+const CIRCLE: usize = 10;
+/// Longer than anything here takes.
+const WAIT_MS: u64 = 110_000;
+
+pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
+    let simulated =
+        Simulated::serve(circles(arguments.users), SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let folder = tempfile::tempdir()?;
+    let luge =
+        Luge::start(&arguments.luge, &simulated.url, folder.path(), arguments.shards).await?;
+    let network = Network::new()?;
+    let empty = luge.memory()?;
+    let mut devices = Vec::new();
+    for (index, user) in simulated.users.iter().enumerate() {
+        if index % 500 == 0 {
+            say(&format!("{index} of {} users are there", arguments.users));
+        }
+        let rooms = Device::new(&network, &luge.url, &user.access_token, "room-list");
+        let encryption = Device::new(&network, &luge.url, &user.access_token, "encryption");
+        rooms.first_contact(PATIENCE).await?;
+        let first = rooms.list(None, 19, 0).await?.position()?;
+        // The second says what the first had not told, so that the third waits.
+        let first = rooms.list(Some(&first), 19, 0).await?.position()?;
+        let second = encryption.encryption(None, 0).await?.position()?;
+        devices.push((rooms, first, encryption, second));
+    }
+    sleep(Duration::from_secs(3)).await;
+    let loaded = luge.memory()?;
+    let waiting = Rc::new(Cell::new(0_u32));
+    let polls = devices.len() * 2;
+    for (rooms, first, encryption, second) in devices {
+        for (device, position, lists) in [(rooms, first, true), (encryption, second, false)] {
+            let waiting = Rc::clone(&waiting);
+            drop(task::spawn(async move {
+                waiting.set(waiting.get() + 1);
+                // What it says, or that it fails, shows in the count.
+                drop(if lists {
+                    device.list(Some(&position), 19, WAIT_MS).await
+                } else {
+                    device.encryption(Some(&position), WAIT_MS).await
+                });
+                waiting.set(waiting.get() - 1);
+            }));
+        }
+    }
+    sleep(Duration::from_secs(3)).await;
+    say(&format!("{} of {polls} long polls wait", waiting.get()));
+    let parked = luge.memory()?;
+    let waiting_before = waiting.get();
+    let cpu = luge.cpu()?;
+    sleep(Duration::from_secs(u64::from(arguments.seconds))).await;
+    let cpu = luge.cpu()?.saturating_sub(cpu);
+    let waiting_after = waiting.get();
+    drop(luge);
+    simulated.stop();
+
+    let per = |bytes: u64, of: usize| format!("{:.1}", bytes as f64 / of.max(1) as f64 / 1_024.0);
+    let mut table = Table::new("Long polls that wait", &["what", "figure"]);
+    let row = |table: &mut Table, what: &str, figure: String| table.row(&[what.to_owned(), figure]);
+    row(&mut table, "users, a device each", arguments.users.to_string());
+    row(&mut table, "long polls that wait, before", waiting_before.to_string());
+    row(&mut table, "long polls that wait, after", waiting_after.to_string());
+    row(&mut table, "memory without users, KiB", per(empty, 1));
+    row(
+        &mut table,
+        "memory for each user and poller, KiB",
+        per(loaded.saturating_sub(empty), polls / 2),
+    );
+    row(&mut table, "memory for each long poll, KiB", per(parked.saturating_sub(loaded), polls));
+    let percent = cpu.as_secs_f64() / f64::from(arguments.seconds) * 100.0;
+    row(&mut table, "CPU, per cent of a core", format!("{percent:.2}"));
+    let mut report = Report::new("idle");
+    report.note(format!(
+        "anonymous resident memory; connections that were opened before are kept and used again; {} s, {} shards",
+        arguments.seconds, arguments.shards
+    ));
+    report.table(table);
+    Ok(report)
+}
+
+/// Users in rooms of ten.
+fn circles(users: u32) -> Homeserver {
+    let now = clock::now_ms();
+    let mut homeserver = Homeserver::empty(1);
+    let users: Vec<String> = (0..users)
+        .map(|user| {
+            let name = format!("user{user:05}");
+            let user_id = homeserver.register(&name, &name, "password");
+            homeserver.log_in(&user_id, None);
+            user_id
+        })
+        .collect();
+    for circle in users.chunks(CIRCLE) {
+        let new = NewRoom { name: Some("Circle".into()), public: true, ..NewRoom::default() };
+        let room_id = homeserver.create_room(&circle[0], &new, now);
+        for user_id in &circle[1..] {
+            let join = (user_id.as_str(), Membership::Join);
+            homeserver
+                .set_membership(&room_id, user_id, join, None, now)
+                .expect("a public room lets everybody in");
+        }
+    }
+    homeserver.take_woken();
+    homeserver
+}

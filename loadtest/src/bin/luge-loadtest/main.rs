@@ -1,0 +1,115 @@
+//! `luge-loadtest`: puts sliding sync servers to work and says how they took it.
+//!
+//! `client` speaks to a server as Element X does, `child` runs a Luge in front of
+//! a simulated homeserver, `report` shows what came of it; every other file is a
+//! subcommand. Figures go to stdout, progress to stderr.
+
+#![forbid(unsafe_code)]
+
+mod child;
+mod client;
+mod compare;
+mod first_sync;
+mod idle;
+mod live;
+mod report;
+mod statistics;
+
+use std::{error::Error, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use luge_io::driver::Choice;
+use report::Report;
+
+/// What any subcommand may fail with: it is told, and that is all.
+type Failure = Box<dyn Error>;
+
+const AFTER_HELP: &str = "\
+Examples:
+  Synapse's own sliding sync and Luge in front of it, with one account:
+    luge-loadtest compare --against http://127.0.0.1:8008=Synapse \\
+        --against http://127.0.0.1:8009=Luge --token \"$TOKEN\"
+
+  Luge by itself, in front of a simulated homeserver:
+    luge-loadtest first-sync --luge target/release/luge --html first-sync.html
+
+Build it, and Luge, with --release: figures of anything else mean nothing.";
+
+/// Puts sliding sync servers to work, and says how they took it.
+#[derive(Debug, Parser)]
+#[command(name = "luge-loadtest", version, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct Output {
+    /// Writes all figures to a file, as JSON
+    #[arg(long, global = true, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Writes a page with tables and plots, which needs nothing else to be read
+    #[arg(long, global = true, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The same work for any number of servers, turn by turn
+    Compare(compare::Arguments),
+    /// First response, growth and empty responses against the size of the account
+    FirstSync(first_sync::Arguments),
+    /// From sending to delivery, against the rate and the number of clients
+    Live(live::Arguments),
+    /// Memory and CPU for long polls that wait
+    Idle(idle::Arguments),
+}
+
+fn main() -> ExitCode {
+    let Cli { command, output } = Cli::parse();
+    match run(command).and_then(|report| show(&report, &output)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("luge-loadtest: {error}"));
+            let mut source = error.source();
+            while let Some(cause) = source {
+                say(&format!("  because: {cause}"));
+                source = cause.source();
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<Report, Failure> {
+    let driver = Choice::Auto.decide()?;
+    driver.block_on(async {
+        match command {
+            Command::Compare(arguments) => compare::run(arguments).await,
+            Command::FirstSync(arguments) => first_sync::run(arguments).await,
+            Command::Live(arguments) => live::run(arguments).await,
+            Command::Idle(arguments) => idle::run(arguments).await,
+        }
+    })?
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the program is for")]
+fn show(report: &Report, output: &Output) -> Result<(), Failure> {
+    println!("{}", report.text());
+    if let Some(file) = &output.json {
+        std::fs::write(file, report.json())?;
+    }
+    if let Some(file) = &output.html {
+        std::fs::write(file, report.html())?;
+    }
+    Ok(())
+}
+
+/// Progress, for who waits.
+#[expect(clippy::print_stderr, reason = "progress is for people")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}
