@@ -6,10 +6,11 @@
 //! user may see them, and nothing else does. Nothing here knows what a client
 //! asked for.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     id::{RoomNumber, Sequence},
+    list::stripped_content,
     record::{
         ArchivedReceiptRecord, ArchivedStateRecord, EventRecord, Membership, Place, ReceiptRecord,
         StateRecord, key,
@@ -133,6 +134,104 @@ impl<'a> Gate<'a> {
     /// `m.room.avatar`.
     pub fn avatar(&self) -> Option<&'a Arc<str>> {
         self.room.avatar.as_ref().filter(|_| self.sees_summary())
+    }
+
+    /// `m.room.canonical_alias`.
+    pub fn canonical_alias(&self) -> Option<&'a Arc<str>> {
+        self.room.canonical_alias.as_ref().filter(|_| self.sees_summary())
+    }
+
+    /// The name, or else the alias, that an invite or knock shows.
+    pub fn stripped_name(&self) -> Option<String> {
+        let stripped = self.stripped();
+        let text = |kind: &str, key: &str| {
+            let content = stripped.iter().find_map(|event| stripped_content(event, kind))?;
+            let text = content.get(key)?.as_str()?;
+            (!text.is_empty()).then(|| text.to_owned())
+        };
+        text("m.room.name", "name").or_else(|| text("m.room.canonical_alias", "alias"))
+    }
+
+    /// `url` of the avatar that an invite or knock shows.
+    pub fn stripped_avatar(&self) -> Option<String> {
+        let stripped = self.stripped();
+        let content = stripped.iter().find_map(|event| stripped_content(event, "m.room.avatar"));
+        content?.get("url")?.as_str().map(str::to_owned)
+    }
+
+    /// Whether the room is encrypted, as far as the user may know.
+    pub fn is_encrypted(&self) -> bool {
+        let (joined, was_there) = (self.is_joined(), self.has_left());
+        if joined || was_there {
+            return self.room.encryption.is_some();
+        }
+        self.stripped().iter().any(|event| stripped_content(event, "m.room.encryption").is_some())
+    }
+
+    /// The members who give a room without a name its name: others, or who
+    /// invited.
+    pub fn named_by(&self) -> Vec<Hero> {
+        if !self.is_joined() {
+            return self.stripped_members();
+        }
+        let others = self.room.heroes.iter().filter(|hero| *hero.user_id != *self.user.id);
+        others.take(5).cloned().collect()
+    }
+
+    /// The other members whom an invite or knock shows.
+    fn stripped_members(&self) -> Vec<Hero> {
+        #[derive(serde::Deserialize)]
+        struct Member {
+            #[serde(rename = "type")]
+            kind: String,
+            state_key: String,
+            content: serde_json::Value,
+        }
+        let hero = |event: &String| {
+            let member: Member = serde_json::from_str(event).ok()?;
+            let is_other = member.kind == "m.room.member" && *member.state_key != *self.user.id;
+            let text = |key: &str| member.content.get(key)?.as_str().map(Arc::from);
+            is_other.then(|| Hero {
+                displayname: text("displayname"),
+                avatar_url: text("avatar_url"),
+                user_id: member.state_key.into(),
+            })
+        };
+        self.stripped().iter().filter_map(hero).take(5).collect()
+    }
+
+    /// When the last event of one of `types` came, or any event: unix
+    /// milliseconds, and not before the user's stay began.
+    pub fn recency_ms(&self, types: Option<&BTreeSet<String>>) -> u64 {
+        if !self.is_joined() {
+            return self.of_user.since_ms;
+        }
+        let Some(types) = types else { return self.room.recency_ms };
+        let place = |sequence| Place { timeline: true, sequence };
+        let from = key::event(self.room.number, place(self.visible.0));
+        let to = match self.visible.1.checked_add(1) {
+            Some(end) => key::event(self.room.number, place(end)),
+            None => key::after_prefix(&from[..5]),
+        };
+        let (mut looked_at, mut last_ms) = (0, None);
+        self.view.scan(Table::Events, &from, &to, Direction::Backward, &mut |_, archive| {
+            looked_at += 1;
+            if let Some(event) = EventRecord::access(archive)
+                && types.contains(event.kind.as_str())
+            {
+                let sent_ms = event.origin_server_ts.to_native();
+                last_ms = Some(sent_ms.min(event.first_seen_ms.to_native()));
+            }
+            last_ms.is_none() && looked_at < BUMPS_LOOKED_AT_MAX
+        });
+        last_ms.map_or(self.of_user.since_ms, |ms| ms.max(self.of_user.since_ms))
+    }
+
+    /// The room that this one replaced.
+    pub fn predecessor(&self) -> Option<String> {
+        let create = self.state("m.room.create", "")?;
+        let content = stripped_content(&create.json, "m.room.create")?;
+        content.get("predecessor")?.get("room_id")?.as_str().map(str::to_owned)
     }
 
     /// Joined and invited members.
@@ -312,6 +411,9 @@ impl<'a> Gate<'a> {
         }
     }
 }
+
+/// Events of one room that are looked at for the last that bumps it.
+const BUMPS_LOOKED_AT_MAX: usize = 100;
 
 /// Own receipts of one room that are looked at: one for each thread.
 const OWN_RECEIPTS_MAX: usize = 100;

@@ -13,6 +13,7 @@ pub mod id;
 pub mod json;
 pub mod ledger;
 pub mod list;
+pub mod name;
 pub mod record;
 pub mod redaction;
 pub mod request;

@@ -3,10 +3,18 @@
 //! Pure functions over a user and a world. What is sent of a room, and whether,
 //! is [`crate::connection`]'s business.
 
+mod operations;
+mod sort;
+
 use std::{collections::BTreeSet, sync::Arc};
 
+pub use operations::{Operation, Runs, operations, runs};
+pub(crate) use sort::{sort, unread};
+
 use crate::{
+    gate::Gate,
     id::RoomNumber,
+    name,
     record::{ArchivedStateRecord, EventRecord, Membership, Place, StateRecord, key},
     request::{Dialect, Filters},
     user::{Rank, User, UserRoom},
@@ -40,7 +48,9 @@ pub fn members(
     };
     let passes = |room: &RoomNumber| {
         (!dialect.hides_rooms() || is_listed(room))
-            && (filters.is_empty() || room_passes(source, filters, children.as_ref(), *room))
+            && !(dialect.hides_old_rooms() && is_old(source, *room))
+            && (filters.is_empty()
+                || room_passes(source, dialect, filters, children.as_ref(), *room))
     };
     if newly_left.is_empty() {
         let rooms = source.user.order.iter().map(|(_, _, room)| *room);
@@ -59,8 +69,19 @@ pub fn window(rooms: &[RoomNumber], (from, to): (u64, u64)) -> &[RoomNumber] {
     rooms.get(index(from)..end).unwrap_or_default()
 }
 
+/// Whether the user has joined the room that replaced this one.
+fn is_old(source: Source<'_>, room: RoomNumber) -> bool {
+    let successor = source.world.room(room).and_then(|facts| facts.successor.as_deref());
+    let successor = successor.and_then(|room_id| source.world.find_room(room_id));
+    successor.is_some_and(|successor| {
+        let of_user = source.user.rooms.get(&successor.number);
+        successor.number != room && of_user.is_some_and(|it| it.membership == Membership::Join)
+    })
+}
+
 fn room_passes(
     source: Source<'_>,
+    dialect: Dialect,
     filters: &Filters,
     children: Option<&BTreeSet<Arc<str>>>,
     room: RoomNumber,
@@ -74,13 +95,22 @@ fn room_passes(
     let tagged = |tags: &BTreeSet<String>| of_user.tags.iter().any(|tag| tags.contains(tag));
     is(filters.is_dm, Some(source.user.direct.contains(&facts.id)))
         && is(filters.is_invite, Some(invited))
+        && is(filters.is_tombstoned, Some(facts.successor.is_some()))
         && (filters.is_encrypted.is_none()
             || is(filters.is_encrypted, is_encrypted(source, facts, of_user)))
         && type_passes(source, filters, facts, of_user)
         && filters.tags.as_ref().is_none_or(tagged)
         && !filters.not_tags.as_ref().is_some_and(tagged)
         && children.is_none_or(|children| children.contains(&facts.id))
-        && filters.room_name_like.as_ref().is_none_or(|like| name_is_like(facts, of_user, like))
+        && filters.room_name_like.as_ref().is_none_or(|like| {
+            if dialect.names_rooms() {
+                let sequence = source.world.sequence;
+                let gate = Gate::new(source.view, facts, source.user, sequence);
+                gate.is_some_and(|gate| is_like(&name::of(gate).text, like))
+            } else {
+                name_is_like(facts, of_user, like)
+            }
+        })
 }
 
 /// What may be told of a room's facts: those of the room itself to who is or
@@ -114,7 +144,7 @@ fn type_passes(source: Source<'_>, filters: &Filters, room: &Room, of_user: &Use
         && !filters.not_room_types.as_ref().is_some_and(|types| types.contains(&room_type))
 }
 
-fn stripped_content(event: &str, kind: &str) -> Option<serde_json::Value> {
+pub(crate) fn stripped_content(event: &str, kind: &str) -> Option<serde_json::Value> {
     #[derive(serde::Deserialize)]
     struct Stripped {
         #[serde(rename = "type")]
@@ -128,7 +158,11 @@ fn stripped_content(event: &str, kind: &str) -> Option<serde_json::Value> {
 fn name_is_like(room: &Room, of_user: &UserRoom, like: &str) -> bool {
     let name = room.name.as_ref().or(room.canonical_alias.as_ref());
     let name = name.filter(|_| of_user.membership == Membership::Join);
-    name.is_some_and(|name| name.to_lowercase().contains(&like.to_lowercase()))
+    name.is_some_and(|name| is_like(name, like))
+}
+
+fn is_like(name: &str, like: &str) -> bool {
+    name.to_lowercase().contains(&like.to_lowercase())
 }
 
 /// The children of those of `spaces` that the user has joined.

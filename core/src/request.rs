@@ -2,11 +2,15 @@
 
 mod dialect;
 mod required_state;
+mod sticky;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
+
+use serde::{Deserialize, Serialize};
 
 pub use dialect::Dialect;
 pub use required_state::{MEMBER, PartialState, RequiredState, StatePattern};
+pub use sticky::{Changes, ExtensionChange, ExtensionName, ListChange, Sticky};
 
 /// One request.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,27 +29,61 @@ pub struct Request {
     pub subscriptions: Vec<(String, RoomConfig)>,
     /// The extensions.
     pub extensions: Extensions,
+    /// What is asked for beyond what the connection has asked for before
+    /// (MSC3575 alone); [`Self::settle`] makes a whole request of both.
+    pub changes: Option<Box<Changes>>,
+    /// Everything that the connection asks for, where the dialect has it
+    /// remembered.
+    pub sticky: Option<Arc<Sticky>>,
 }
 
 /// One list of a request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListRequest {
-    /// Windows into the list, both ends included. `None` where the request has
+    /// Windows into the list, both ends included; empty where the request has
     /// no ranges.
     pub ranges: Vec<(u64, u64)>,
     /// What is wanted of the rooms in the windows.
     pub config: RoomConfig,
     /// Which rooms are members.
     pub filters: Filters,
+    /// The order: the first decides, the others where those before it do not
+    /// (MSC3575 alone; else the room of the last event comes first).
+    pub sort: Vec<Sort>,
+    /// The types of events that make a room recent; `None` for every one.
+    pub bump_event_types: Option<BTreeSet<String>>,
+    /// Whether the client wants every room and keeps the order itself.
+    pub slow_get_all_rooms: bool,
+}
+
+/// What rooms are sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sort {
+    /// The room of the last event first.
+    Recency,
+    /// By name, letter case and signs around it aside.
+    Name,
+    /// Highlights first, then notifications, of which encrypted rooms first.
+    NotificationLevel,
+    /// Most notifications first.
+    NotificationCount,
+    /// Most highlights first.
+    HighlightCount,
 }
 
 /// What is wanted of a room.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomConfig {
     /// At most this many events.
     pub timeline_limit: u64,
     /// Which state.
     pub required_state: RequiredState,
+    /// What is wanted of the rooms that this one replaced; `None` for nothing
+    /// (MSC3575 alone).
+    pub old_rooms: Option<Box<RoomConfig>>,
+    /// Whether those who name a room without a name are wanted (MSC3575 alone;
+    /// else they always are).
+    pub include_heroes: bool,
 }
 
 impl RoomConfig {
@@ -55,12 +93,18 @@ impl RoomConfig {
         Self {
             timeline_limit: self.timeline_limit.max(other.timeline_limit),
             required_state: self.required_state.union(&other.required_state),
+            old_rooms: match (&self.old_rooms, &other.old_rooms) {
+                (Some(one), Some(other)) => Some(Box::new(one.union(other))),
+                (one, other) => one.as_ref().or(other.as_ref()).cloned(),
+            },
+            include_heroes: self.include_heroes || other.include_heroes,
         }
     }
 }
 
 /// Which rooms a list holds; an absent filter lets all pass.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Filters {
     /// In `m.direct`.
     pub is_dm: Option<bool>,
@@ -68,6 +112,8 @@ pub struct Filters {
     pub is_encrypted: Option<bool>,
     /// Invited.
     pub is_invite: Option<bool>,
+    /// Replaced by another room, whether the user is there or not.
+    pub is_tombstoned: Option<bool>,
     /// One of these types (`None`: no type).
     pub room_types: Option<Vec<Option<String>>>,
     /// None of these types.

@@ -3,13 +3,15 @@
 
 use std::sync::Arc;
 
-use crate::{record::Membership, world::Hero};
+use crate::{list::Operation, record::Membership, world::Hero};
 
 /// One response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Response {
     /// `pos`.
     pub position: String,
+    /// `txn_id` of the request that made the response.
+    pub txn_id: Option<String>,
     /// The lists that were asked for.
     pub lists: Vec<(String, List)>,
     /// The rooms that have something to say.
@@ -25,6 +27,9 @@ pub struct List {
     pub count: u64,
     /// Each window as it was asked for, and the rooms in it.
     pub windows: Vec<Window>,
+    /// What makes of the order that the client holds the one that there is, in
+    /// the dialect that has it.
+    pub operations: Vec<Operation<Arc<str>>>,
 }
 
 /// A window of a list.
@@ -104,6 +109,9 @@ pub struct Room {
     pub is_dm_changed: bool,
     /// The user's membership.
     pub membership: Option<Membership>,
+    /// When the room was last bumped, unix milliseconds, in the dialect that has
+    /// it.
+    pub timestamp: Option<u64>,
     /// The lists in whose windows the room is.
     pub lists: Vec<String>,
     /// Joined members, where that changed.

@@ -89,7 +89,8 @@ type Refused = Box<Response<Body>>;
 
 impl Handler for Endpoint {
     async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
-        if let Some(dialect) = dialect::of_path(request.uri().path()) {
+        let dialect = dialect::of_request(request.method().as_str(), request.uri().path());
+        if let Some(dialect) = dialect {
             return match *request.method() {
                 Method::POST => {
                     self.sync(dialect, request).await.unwrap_or_else(|refused| *refused)

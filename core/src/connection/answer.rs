@@ -1,21 +1,22 @@
 //! A request and what was sent before, into a response and what is sent then.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
+use imbl::OrdMap;
 use rustc_hash::FxHashMap;
 
 use super::{
     left, member,
-    state::{SentRoom, State},
+    state::{SentList, SentRoom, State, digest},
 };
 use crate::{
     extension,
     gate::Gate,
     id::{DeviceNumber, RoomNumber, Sequence},
-    list::{self, Source},
+    list::{self, Operation, Source},
     record::{DeviceRecord, Membership},
-    request::{Request, RoomConfig},
-    response::{List, Response, Window},
+    request::{ListRequest, Request, RoomConfig},
+    response::{self, List, Response, Window},
     user::Rank,
 };
 
@@ -68,6 +69,8 @@ pub fn answer(asked: Asked<'_>) -> Answer {
     let mut selection = Selection::new(asked);
     let answers = selection.lists();
     selection.subscriptions();
+    selection.old_rooms();
+    selection.departed();
     let mut lists = FxHashMap::default();
     if asked.request.dialect.tells_of_lists() {
         lists = lists_of_rooms(&selection.windows);
@@ -75,7 +78,11 @@ pub fn answer(asked: Asked<'_>) -> Answer {
 
     let mut next = asked.base.cloned().unwrap_or_default();
     next.configs = std::mem::take(&mut selection.configs);
-    let mut response = Response { lists: answers, ..Response::default() };
+    next.lists = std::mem::take(&mut selection.orders);
+    next.sticky.clone_from(&asked.request.sticky);
+    let txn_id = asked.request.changes.as_ref().and_then(|changes| changes.txn_id.clone());
+    let mut response = Response { lists: answers, txn_id, ..Response::default() };
+    let stamps = Stamps::of(asked.request);
     let mut wants = Vec::new();
     let mut again_ms: Option<u64> = None;
     let mut sent_events = extension::SentEvents::default();
@@ -89,16 +96,80 @@ pub fn answer(asked: Asked<'_>) -> Answer {
         again_ms = again_ms.into_iter().chain(outcome.again_ms).min();
         if let Some(mut entry) = outcome.entry {
             entry.lists = lists.remove(room).unwrap_or_default();
+            entry.timestamp = stamps.stamp(gate);
             let expanded = entry.timeline.as_ref().is_some_and(|timeline| timeline.expanded);
             let (event_ids, anew) = (outcome.event_ids, entry.initial || expanded);
             sent_events.insert(*room, extension::SentTimeline { event_ids, anew });
             response.rooms.push(entry);
         }
     }
+    if asked.request.dialect.tells_of_unread() {
+        unread_elsewhere(asked, &selection.index, &mut response, &mut next);
+    }
     let scope = extension::Scoping { asked, windows: &selection.windows, rooms: &selection.rooms };
     response.extensions = extension::answer(scope, &sent_events, &mut next);
     next.cursor = asked.source.world.sequence;
     Answer { response, next, wants, again_ms }
+}
+
+/// Which events an entry's `timestamp` is of.
+enum Stamps<'a> {
+    /// There is none.
+    None,
+    /// Of any event.
+    Any,
+    /// Of these types of events: those of all lists together.
+    Types(BTreeSet<&'a String>),
+}
+
+impl<'a> Stamps<'a> {
+    fn of(request: &'a Request) -> Self {
+        if !request.dialect.names_rooms() {
+            return Self::None;
+        }
+        let types = request.lists.iter().map(|(_, list)| list.bump_event_types.as_ref());
+        let types: Option<Vec<_>> = types.collect();
+        match types {
+            Some(types) if !types.is_empty() => Self::Types(types.into_iter().flatten().collect()),
+            _ => Self::Any,
+        }
+    }
+
+    fn stamp(&self, gate: Gate<'_>) -> Option<u64> {
+        match self {
+            Self::None => None,
+            Self::Any => Some(gate.recency_ms(None)),
+            Self::Types(types) => {
+                let types = types.iter().map(|kind| (*kind).clone()).collect();
+                Some(gate.recency_ms(Some(&types)))
+            }
+        }
+    }
+}
+
+/// The unread counts of rooms that the client has and that are in no window.
+fn unread_elsewhere(
+    asked: Asked<'_>,
+    selected: &FxHashMap<RoomNumber, usize>,
+    response: &mut Response,
+    next: &mut State,
+) {
+    let elsewhere = asked.base.into_iter().flat_map(|base| &base.rooms);
+    for (room, sent) in elsewhere.filter(|(room, _)| !selected.contains_key(*room)) {
+        let Some(of_user) = asked.source.user.rooms.get(room) else { continue };
+        let same_stay = of_user.membership == Membership::Join
+            && (sent.membership, sent.since) == (Membership::Join, of_user.since);
+        let Some(facts) = asked.source.world.room(*room) else { continue };
+        if same_stay && sent.unread != of_user.unread {
+            let sent = SentRoom { unread: of_user.unread, ..(**sent).clone() };
+            next.rooms.insert(*room, Arc::new(sent));
+            response.rooms.push(response::Room {
+                room_id: Arc::clone(&facts.id),
+                unread: Some(of_user.unread),
+                ..response::Room::default()
+            });
+        }
+    }
 }
 
 /// The gate of the one who asks to a room.
@@ -132,6 +203,8 @@ struct Selection<'a> {
     index: FxHashMap<RoomNumber, usize>,
     windows: Windows,
     configs: Vec<Arc<RoomConfig>>,
+    /// The orders that the client holds then.
+    orders: OrdMap<String, Arc<SentList>>,
 }
 
 impl<'a> Selection<'a> {
@@ -142,31 +215,121 @@ impl<'a> Selection<'a> {
             index: FxHashMap::default(),
             windows: Vec::new(),
             configs: Vec::new(),
+            orders: OrdMap::new(),
         }
     }
 
     fn lists(&mut self) -> Vec<(String, List)> {
-        let newly_left = newly_left(self.asked);
         let request = self.asked.request;
+        let mut newly_left = Vec::new();
+        if request.dialect.lists_left_rooms() {
+            newly_left = self::newly_left(self.asked);
+        }
         let mut lists = Vec::with_capacity(request.lists.len());
         for (key, wanted) in &request.lists {
-            let members =
+            let mut members =
                 list::members(self.asked.source, request.dialect, &wanted.filters, &newly_left);
             let config = self.shared(&wanted.config);
-            let mut answer = List { count: members.len() as u64, windows: Vec::new() };
+            let mut answer = List { count: members.len() as u64, ..List::default() };
+            if request.dialect.keeps_responses() {
+                list::sort(self.asked.source, &mut members, wanted);
+                answer.operations = self.operations(key, wanted, &members);
+            }
+            let all = [(0, u64::MAX)];
+            let ranges = if wanted.slow_get_all_rooms { &all[..] } else { &wanted.ranges };
             let mut in_windows = Vec::new();
-            for range in &wanted.ranges {
+            for range in ranges {
                 let rooms = list::window(&members, *range);
                 rooms.iter().for_each(|room| self.select(*room, &config));
                 in_windows.extend_from_slice(rooms);
-                let id = |room: &RoomNumber| self.asked.source.world.room(*room);
-                let ids = rooms.iter().filter_map(id).map(|room| Arc::clone(&room.id));
+                let ids = rooms.iter().filter_map(|room| self.room_id(*room));
                 answer.windows.push(Window { range: *range, room_ids: ids.collect() });
             }
             self.windows.push((key.clone(), in_windows));
             lists.push((key.clone(), answer));
         }
         lists
+    }
+
+    fn room_id(&self, room: RoomNumber) -> Option<Arc<str>> {
+        self.asked.source.world.room(room).map(|room| Arc::clone(&room.id))
+    }
+
+    /// What makes of the order that the client holds the one that there is.
+    fn operations(
+        &mut self,
+        key: &str,
+        wanted: &ListRequest,
+        members: &[RoomNumber],
+    ) -> Vec<Operation<Arc<str>>> {
+        let before = self.asked.base.and_then(|base| base.lists.get(key));
+        let before = before.map(|list| (**list).clone()).unwrap_or_default();
+        let next = SentList {
+            kind: kind(wanted),
+            runs: if wanted.slow_get_all_rooms {
+                Vec::new()
+            } else {
+                list::runs(members, &wanted.ranges)
+            },
+        };
+        let anew = before.kind != next.kind;
+        let mut operations = list::operations(&before.runs, &next.runs, anew);
+        // Who wants every room is told once which they are, and sorts them.
+        if wanted.slow_get_all_rooms && anew && !members.is_empty() {
+            operations.push(Operation::Sync((0, members.len() as u64 - 1), members.to_vec()));
+        }
+        self.orders.insert(key.to_owned(), Arc::new(next));
+        let named = |operation| {
+            Some(match operation {
+                Operation::Sync(range, rooms) => {
+                    let rooms = rooms.into_iter().filter_map(|room| self.room_id(room)).collect();
+                    Operation::Sync(range, rooms)
+                }
+                Operation::Insert(index, room) => Operation::Insert(index, self.room_id(room)?),
+                Operation::Delete(index) => Operation::Delete(index),
+                Operation::Invalidate(range) => Operation::Invalidate(range),
+            })
+        };
+        operations.into_iter().filter_map(named).collect()
+    }
+
+    /// The joined rooms that selected ones replaced, where they are asked for.
+    fn old_rooms(&mut self) {
+        for at in 0..self.rooms.len() {
+            let (mut room, config) = (self.rooms[at].0, Arc::clone(&self.rooms[at].1));
+            let Some(wanted) = &config.old_rooms else { continue };
+            let wanted = self.shared(wanted);
+            let mut seen = BTreeSet::from([room]);
+            while seen.len() <= PREDECESSORS_MAX
+                && let Some(old) = self.predecessor(room)
+                && seen.insert(old)
+            {
+                self.select(old, &wanted);
+                room = old;
+            }
+        }
+    }
+
+    fn predecessor(&self, room: RoomNumber) -> Option<RoomNumber> {
+        let predecessor = gate(self.asked, room).filter(Gate::is_joined)?.predecessor()?;
+        let old = self.asked.source.world.find_room(&predecessor)?.number;
+        gate(self.asked, old).is_some_and(|gate| gate.is_joined()).then_some(old)
+    }
+
+    /// Rooms that the user has left and the connection has yet to learn of,
+    /// where no list holds them.
+    fn departed(&mut self) {
+        if self.asked.request.dialect.lists_left_rooms() {
+            return;
+        }
+        for (room, sent) in self.asked.base.into_iter().flat_map(|base| &base.rooms) {
+            let is_over = |it| matches!(it, Membership::Leave | Membership::Kick | Membership::Ban);
+            let now = self.asked.source.user.rooms.get(room).map(|of_user| of_user.membership);
+            if now.is_some_and(is_over) && !is_over(sent.membership) {
+                let config = self.shared(&sent.config);
+                self.select(*room, &config);
+            }
+        }
     }
 
     fn subscriptions(&mut self) {
@@ -207,6 +370,15 @@ impl<'a> Selection<'a> {
         self.configs.push(Arc::clone(&shared));
         shared
     }
+}
+
+/// Predecessors of one room that are followed.
+const PREDECESSORS_MAX: usize = 16;
+
+/// A digest that tells lists apart which have nothing to do with each other.
+fn kind(list: &ListRequest) -> u64 {
+    let parts = (&list.filters, &list.sort, list.slow_get_all_rooms);
+    serde_json::to_string(&parts).map_or(0, |parts| digest(Some(&parts)))
 }
 
 /// Rooms that the user has left and the connection has yet to learn of.

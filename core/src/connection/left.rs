@@ -10,8 +10,9 @@ use super::{
     state::SentRoom,
 };
 use crate::{
+    list::unread,
     record::Membership,
-    response::{Objects, Room},
+    response::{Mention, Objects, Room},
 };
 
 /// An invite or a knock: its stripped state, once.
@@ -22,7 +23,7 @@ pub(super) fn stripped_outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     let mut stripped = Objects::default();
     turn.gate.stripped().iter().for_each(|event| stripped.push(event));
     let sent = SentRoom { counts: None, ..bare(turn) };
-    let entry = Room {
+    let mut entry = Room {
         room_id: Arc::clone(turn.gate.room_id()),
         initial: true,
         is_dm: sent.is_dm,
@@ -31,6 +32,15 @@ pub(super) fn stripped_outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         stripped: Some(stripped),
         ..Room::default()
     };
+    if turn.asked.request.dialect.names_rooms() {
+        let member::Named { name, avatar, heroes } = member::named(turn);
+        entry.name = name.map_or(Mention::Removed, Mention::Set);
+        entry.avatar = avatar.map_or(Mention::Removed, Mention::Set);
+        entry.heroes = (!heroes.is_empty()).then_some(heroes);
+        // Who is invited knows of one member and of themselves.
+        (entry.joined_count, entry.invited_count) = (Some(1), Some(1));
+        entry.unread = Some(unread(turn.gate));
+    }
     Some(Outcome {
         entry: Some(entry),
         sent,
@@ -105,6 +115,7 @@ fn bare(turn: RoomTurn<'_>) -> SentRoom {
         heroes: 0,
         counts: None,
         bump_stamp: turn.gate.bump_stamp(),
+        unread: of_user.unread,
         is_dm: turn.is_dm(),
         lazy_members: OrdSet::new(),
         missing_members: OrdSet::new(),

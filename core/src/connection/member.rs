@@ -11,9 +11,11 @@ use crate::{
     gate::{Stretch, TimelineEvent},
     id::Sequence,
     json::with_transaction_id,
+    name,
     record::key,
     response::{Mention, Objects, Room, Timeline},
     view::Table,
+    world::Hero,
 };
 
 /// What there is to say of a room to a member; `None` where the client holds
@@ -27,15 +29,22 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     if before.is_some_and(|sent| !expanded && is_current(turn, sent)) {
         return None;
     }
+    let dialect = turn.asked.request.dialect;
+    let more_state = before.is_some_and(|sent| {
+        !Arc::ptr_eq(&sent.config, turn.config)
+            && !sent.config.required_state.covers(&turn.config.required_state)
+    });
     let timeline = timeline(turn, before, expanded);
     let mut wants = timeline.wants;
-    let required = required::state(turn, before, &timeline.people, &mut wants);
+    let of_state = before.filter(|_| !(more_state && dialect.sends_anew_for_more()));
+    let required = required::state(turn, of_state, &timeline.people, &mut wants);
     let (mut sent, mut entry) = summary(turn, before, required.held);
     if let Some((first, _)) = timeline.held_back {
         sent.cursor = sent.cursor.min(before_number(first));
     }
     entry.required_state = required.events;
     entry.timeline = timeline.answer;
+    entry.initial |= dialect.sends_anew_for_more() && (expanded || more_state);
     let says_something = before.is_none()
         || expanded
         || entry.timeline.as_ref().is_some_and(|timeline| !timeline.events.is_empty())
@@ -44,7 +53,8 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         || entry.heroes.is_some()
         || entry.name != Mention::Silent
         || entry.avatar != Mention::Silent
-        || (entry.is_dm_changed && turn.asked.request.dialect.tells_of_direct_chats());
+        || (entry.is_dm_changed && dialect.tells_of_direct_chats())
+        || (dialect.tells_of_unread() && before.is_some_and(|it| it.unread != sent.unread));
     Some(Outcome {
         entry: says_something.then_some(entry),
         sent,
@@ -189,24 +199,27 @@ pub(super) fn summary(
 ) -> (SentRoom, Room) {
     let gate = turn.gate;
     let of_user = gate.of_user();
-    let heroes = gate.heroes();
+    let Named { name, avatar, heroes } = named(turn);
     let sent = SentRoom {
         cursor: turn.asked.source.world.sequence,
         membership: of_user.membership,
         since: of_user.since,
         config: Arc::clone(turn.config),
-        name: digest(gate.name().map(|name| &**name)),
-        avatar: digest(gate.avatar().map(|avatar| &**avatar)),
+        name: digest(name.as_deref()),
+        avatar: digest(avatar.as_deref()),
         heroes: digest_heroes(&heroes),
         counts: gate.counts(),
         bump_stamp: gate.bump_stamp(),
+        unread: of_user.unread,
         is_dm: turn.is_dm(),
         lazy_members: held.members,
         missing_members: held.missing,
     };
     let is_new = |of: fn(&SentRoom) -> u64| before.is_none_or(|before| of(before) != of(&sent));
-    let mention = |value: Option<&Arc<str>>, of: fn(&SentRoom) -> u64| match value {
-        Some(value) if is_new(of) => Mention::Set(Arc::clone(value)),
+    let says_none = turn.asked.request.dialect.names_rooms() && before.is_none();
+    let mention = |value: Option<Arc<str>>, of: fn(&SentRoom) -> u64| match value {
+        Some(value) if is_new(of) => Mention::Set(value),
+        None if says_none => Mention::Removed,
         None if gate.is_joined() && before.is_some_and(|it| of(it) != 0) => Mention::Removed,
         _ => Mention::Silent,
     };
@@ -214,8 +227,8 @@ pub(super) fn summary(
     let entry = Room {
         room_id: Arc::clone(gate.room_id()),
         initial: before.is_none(),
-        name: mention(gate.name(), |sent| sent.name),
-        avatar: mention(gate.avatar(), |sent| sent.avatar),
+        name: mention(name, |sent| sent.name),
+        avatar: mention(avatar, |sent| sent.avatar),
         is_dm: sent.is_dm,
         is_dm_changed: before.is_some_and(|before| before.is_dm != sent.is_dm),
         membership: Some(of_user.membership),
@@ -227,4 +240,34 @@ pub(super) fn summary(
         ..Room::default()
     };
     (sent, entry)
+}
+
+/// What a client knows a room by.
+pub(super) struct Named {
+    pub(super) name: Option<Arc<str>>,
+    pub(super) avatar: Option<Arc<str>>,
+    pub(super) heroes: Vec<Hero>,
+}
+
+/// The name and avatar that somebody gave the room, and whom it is named after
+/// else; or, where the server names rooms, what comes of all that.
+pub(super) fn named(turn: RoomTurn<'_>) -> Named {
+    let gate = turn.gate;
+    let dialect = turn.asked.request.dialect;
+    if !dialect.names_rooms() {
+        return Named {
+            name: gate.name().cloned(),
+            avatar: gate.avatar().cloned(),
+            heroes: gate.heroes(),
+        };
+    }
+    let name = name::of(gate);
+    let mut heroes = gate.named_by();
+    let given = gate.avatar().cloned().or_else(|| gate.stripped_avatar().map(Arc::from));
+    let partner = heroes.first().filter(|_| turn.is_dm() && heroes.len() == 1);
+    let avatar = given.or_else(|| partner.and_then(|hero| hero.avatar_url.clone()));
+    if !name.is_made_up || (dialect.asks_for_heroes() && !turn.config.include_heroes) {
+        heroes.clear();
+    }
+    Named { name: Some(name.text.into()), avatar, heroes }
 }

@@ -16,4 +16,4 @@ pub(crate) use answer::gate;
 pub use answer::{Answer, Asked, Want, answer};
 pub use position::{Connection, PositionLimits, Positions, Resolved};
 pub use record::ConnectionRecord;
-pub use state::{SentRoom, SentScope, State};
+pub use state::{SentList, SentRoom, SentScope, State};

@@ -122,6 +122,24 @@ impl Connection {
         Resolved::State(state)
     }
 
+    /// As [`Self::resolve`], where responses form one order: bringing a position
+    /// acknowledges its response and all before, and those behind stay. `kept`
+    /// are the responses that can be given again; one that cannot, as after a
+    /// restart, never was, nor were those behind it.
+    pub fn resolve_in_order(&mut self, position: &str, kept: &[u64]) -> Resolved {
+        let Some(response) = self.response_of(position) else { return Resolved::Unknown };
+        if self.acknowledged.as_ref().is_none_or(|(number, _)| *number != response) {
+            let found = self.provisional.iter().position(|(number, _)| *number == response);
+            let Some(found) = found else { return Resolved::Unknown };
+            self.acknowledged = self.provisional.drain(..=found).next_back();
+        }
+        let is_kept = |(number, _): &(u64, State)| kept.contains(number);
+        let lost = self.provisional.iter().position(|it| !is_kept(it));
+        self.provisional.truncate(lost.unwrap_or(self.provisional.len()));
+        let newest = self.provisional.last().or(self.acknowledged.as_ref());
+        newest.map_or(Resolved::Unknown, |(_, state)| Resolved::State(state.clone()))
+    }
+
     fn response_of(&self, position: &str) -> Option<u64> {
         let (connection, response) = position.split_once('_')?;
         (connection == self.number.to_string()).then(|| response.parse().ok()).flatten()
@@ -159,6 +177,23 @@ mod tests {
         assert_eq!(connection.resolve(&third), Resolved::State(state(4)));
         assert_eq!(connection.resolve(&second), Resolved::Unknown);
         assert_eq!(connection.resolve(&first), Resolved::Unknown, "an older one");
+    }
+
+    #[test]
+    fn responses_in_order_stay_until_they_are_taken_in() {
+        let limits = PositionLimits::default();
+        let mut connection = Connection::new(7, 0);
+        let first = connection.remember(10, state(1), &limits);
+        let second = connection.remember(11, state(2), &limits);
+        let third = connection.remember(12, state(3), &limits);
+        let kept = [10, 11, 12];
+        let newest = |state_of| Resolved::State(state(state_of));
+        assert_eq!(connection.resolve_in_order(&first, &kept), newest(3));
+        assert_eq!(connection.resolve_in_order(&first, &kept), newest(3), "a retry");
+        assert_eq!(connection.resolve_in_order(&second, &kept), newest(3));
+        assert_eq!(connection.resolve_in_order(&first, &kept), Resolved::Unknown, "an older one");
+        assert_eq!(connection.resolve_in_order(&second, &[]), newest(2), "after a restart");
+        assert_eq!(connection.resolve_in_order(&third, &[]), Resolved::Unknown);
     }
 
     #[test]

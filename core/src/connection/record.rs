@@ -7,7 +7,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use super::{
     position::Connection,
-    state::{SentRoom, SentScope, State},
+    state::{SentList, SentRoom, SentScope, State},
 };
 use crate::{
     id::{RoomNumber, Sequence},
@@ -33,6 +33,16 @@ struct StateRecord {
     scopes: Vec<(u32, [Option<u64>; 3])>,
     account_data: Option<u64>,
     device_lists: Option<u64>,
+    lists: Vec<SentListRecord>,
+    /// MSC3575's sticky parameters, as JSON.
+    sticky: Option<String>,
+}
+
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+struct SentListRecord {
+    key: String,
+    kind: u64,
+    runs: Vec<(u64, Vec<u32>)>,
 }
 
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -46,6 +56,7 @@ struct SentRoomRecord {
     heroes: u64,
     counts: Option<(u64, u64)>,
     bump_stamp: u64,
+    unread: (u64, u64),
     is_dm: bool,
     lazy_members: Vec<String>,
 }
@@ -54,6 +65,9 @@ struct SentRoomRecord {
 struct ConfigRecord {
     timeline_limit: u64,
     required_state: RequiredRecord,
+    /// What is wanted of rooms that were replaced.
+    old_rooms: Option<(u64, RequiredRecord)>,
+    include_heroes: bool,
 }
 
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -140,6 +154,8 @@ impl Configs {
             scopes: state.scopes.iter().map(scope).collect(),
             account_data: number(state.account_data),
             device_lists: number(state.device_lists),
+            lists: state.lists.iter().map(|(key, list)| list_record(key, list)).collect(),
+            sticky: state.sticky.as_ref().and_then(|sticky| serde_json::to_string(&**sticky).ok()),
         }
     }
 
@@ -155,15 +171,37 @@ impl Configs {
             counts: sent.counts,
             bump_stamp: sent.bump_stamp,
             is_dm: sent.is_dm,
+            unread: sent.unread,
             lazy_members: sent.lazy_members.iter().map(ToString::to_string).collect(),
         }
     }
+}
+
+fn list_record(key: &str, list: &SentList) -> SentListRecord {
+    let run =
+        |(from, rooms): &(u64, Vec<RoomNumber>)| (*from, rooms.iter().map(|room| room.0).collect());
+    SentListRecord {
+        key: key.to_owned(),
+        kind: list.kind,
+        runs: list.runs.iter().map(run).collect(),
+    }
+}
+
+fn list_from(record: SentListRecord) -> (String, Arc<SentList>) {
+    let run = |(from, rooms): (u64, Vec<u32>)| (from, rooms.into_iter().map(RoomNumber).collect());
+    let runs = record.runs.into_iter().map(run).collect();
+    (record.key, Arc::new(SentList { kind: record.kind, runs }))
 }
 
 fn config_record(config: &RoomConfig) -> ConfigRecord {
     ConfigRecord {
         timeline_limit: config.timeline_limit,
         required_state: required_record(&config.required_state),
+        old_rooms: config
+            .old_rooms
+            .as_ref()
+            .map(|old| (old.timeline_limit, required_record(&old.required_state))),
+        include_heroes: config.include_heroes,
     }
 }
 
@@ -193,6 +231,11 @@ fn config(record: ConfigRecord) -> RoomConfig {
     RoomConfig {
         timeline_limit: record.timeline_limit,
         required_state: required(record.required_state),
+        old_rooms: record.old_rooms.map(|(timeline_limit, required_state)| {
+            let required_state = required(required_state);
+            Box::new(RoomConfig { timeline_limit, required_state, ..RoomConfig::default() })
+        }),
+        include_heroes: record.include_heroes,
     }
 }
 
@@ -236,6 +279,11 @@ fn state_from(record: StateRecord, configs: &[Arc<RoomConfig>]) -> Option<State>
         account_data: record.account_data.map(Sequence),
         device_lists: record.device_lists.map(Sequence),
         configs: configs.to_vec(),
+        lists: record.lists.into_iter().map(list_from).collect(),
+        sticky: match record.sticky {
+            Some(sticky) => Some(Arc::new(serde_json::from_str(&sticky).ok()?)),
+            None => None,
+        },
     })
 }
 
@@ -252,6 +300,7 @@ fn room_from(record: SentRoomRecord, configs: &[Arc<RoomConfig>]) -> Option<Sent
         counts: record.counts,
         bump_stamp: record.bump_stamp,
         is_dm: record.is_dm,
+        unread: record.unread,
         lazy_members,
         missing_members: OrdSet::new(),
     })
@@ -268,7 +317,10 @@ mod tests {
             RequiredState::from_pairs([("m.room.name", ""), ("*", "k")], "@a:x").union(
                 &RequiredState::from_patterns([StatePattern::default()], [excluded].into(), true),
             );
-        let config = Arc::new(RoomConfig { timeline_limit: 3, required_state });
+        let old_rooms = Some(Box::new(RoomConfig { timeline_limit: 1, ..RoomConfig::default() }));
+        let config =
+            RoomConfig { timeline_limit: 3, required_state, old_rooms, include_heroes: true };
+        let config = Arc::new(config);
         let room = SentRoom {
             cursor: Sequence(9),
             membership: Membership::Join,
@@ -280,6 +332,7 @@ mod tests {
             counts: Some((2, 1)),
             bump_stamp: 99,
             is_dm: true,
+            unread: (4, 1),
             lazy_members: ["@a:x", "@b:x"].into_iter().map(Arc::from).collect(),
             missing_members: OrdSet::new(),
         };
@@ -290,6 +343,18 @@ mod tests {
             SentScope { receipts: Some(Sequence(9)), ..SentScope::default() },
         );
         state.account_data = Some(Sequence(8));
+        let list = SentList { kind: 6, runs: vec![(2, vec![RoomNumber(3), RoomNumber(1)])] };
+        state.lists.insert("all".to_owned(), Arc::new(list));
+        let mut request = crate::dialect::msc3575::parse(
+            &[],
+            br#"{"lists":{"all":{"ranges":[[0,1]],"sort":["by_name"]}},
+                 "extensions":{"typing":{"enabled":true}}}"#,
+            "@a:x",
+            &crate::dialect::RequestLimits::default(),
+        )
+        .unwrap();
+        request.settle(None).unwrap();
+        state.sticky = request.sticky;
         for acknowledged in [None, Some((10, state.clone()))] {
             let connection = Connection {
                 number: 5,

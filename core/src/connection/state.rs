@@ -10,8 +10,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     id::{RoomNumber, Sequence},
+    list::Runs,
     record::Membership,
-    request::RoomConfig,
+    request::{RoomConfig, Sticky},
     world::Hero,
 };
 
@@ -28,6 +29,10 @@ pub struct State {
     pub account_data: Option<Sequence>,
     /// How far device lists were told; `None` where never.
     pub device_lists: Option<Sequence>,
+    /// The orders that the client holds, by list (MSC3575 alone).
+    pub lists: OrdMap<String, Arc<SentList>>,
+    /// What the connection asks for (MSC3575 alone).
+    pub sticky: Option<Arc<Sticky>>,
     /// The configurations of the last request, so that equal ones are shared.
     pub configs: Vec<Arc<RoomConfig>>,
 }
@@ -38,6 +43,16 @@ impl State {
     pub fn is_roomless(&self) -> bool {
         self.rooms.is_empty() && self.scopes.is_empty()
     }
+}
+
+/// What a client holds of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SentList {
+    /// Digest of how the list is filtered and sorted: another makes it another
+    /// list.
+    pub kind: u64,
+    /// The rooms at the indices that the client has.
+    pub runs: Runs,
 }
 
 /// What a client holds of a room.
@@ -61,6 +76,8 @@ pub struct SentRoom {
     pub counts: Option<(u64, u64)>,
     /// The bump stamp that was told.
     pub bump_stamp: u64,
+    /// The unread notifications and highlights that were told.
+    pub unread: (u64, u64),
     /// Whether it was told to be a direct chat.
     pub is_dm: bool,
     /// Members whose event was told for the timeline's sake.

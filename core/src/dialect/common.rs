@@ -20,6 +20,8 @@ pub(super) struct Names {
     pub(super) is_invite: &'static str,
     /// The typing extension.
     pub(super) typing: &'static str,
+    /// Whether there is a filter for replaced rooms.
+    pub(super) tombstones: bool,
     /// Whether `*` in an extension's scope stands for everything.
     pub(super) wildcards: bool,
 }
@@ -36,6 +38,7 @@ pub(super) fn filters(list: &Object, place: &str, names: &Names) -> Result<Filte
         is_dm: flag("is_dm")?,
         is_encrypted: flag("is_encrypted")?,
         is_invite: flag(names.is_invite)?,
+        is_tombstoned: if names.tombstones { flag("is_tombstoned")? } else { None },
         room_types: room_types(filters, "room_types", &place("room_types"))?,
         not_room_types: room_types(filters, "not_room_types", &place("not_room_types"))?,
         room_name_like: optional_string(filters, "room_name_like", &place("room_name_like"))?,

@@ -5,6 +5,7 @@
 mod body;
 mod common;
 mod error;
+pub mod msc3575;
 pub mod simplified;
 pub mod v4;
 mod writing;
@@ -16,11 +17,14 @@ use crate::{
     response::Response,
 };
 
-/// The dialect that is served at `path`.
-pub fn of_path(path: &str) -> Option<Dialect> {
+/// The dialect that answers a request of this method to `path`. Other methods
+/// than `POST` and `OPTIONS` are known where nothing else is served at the path.
+pub fn of_request(method: &str, path: &str) -> Option<Dialect> {
     match path {
         simplified::PATH => Some(Dialect::Simplified),
         v4::PATH => Some(Dialect::V4),
+        msc3575::PATH => Some(Dialect::Msc3575),
+        msc3575::SHARED_PATH if matches!(method, "POST" | "OPTIONS") => Some(Dialect::Msc3575),
         _ => None,
     }
 }
@@ -39,6 +43,7 @@ pub fn parse(
     match dialect {
         Dialect::Simplified => simplified::parse(query, body, user_id, limits),
         Dialect::V4 => v4::parse(body, limits),
+        Dialect::Msc3575 => msc3575::parse(query, body, user_id, limits),
     }
 }
 
@@ -47,6 +52,7 @@ pub fn write(dialect: Dialect, response: &Response) -> String {
     match dialect {
         Dialect::Simplified => simplified::write(response),
         Dialect::V4 => v4::write(response),
+        Dialect::Msc3575 => msc3575::write(response),
     }
 }
 
@@ -66,6 +72,8 @@ pub struct RequestLimits {
     pub list_key_bytes_max: usize,
     /// Bytes of a `conn_id`.
     pub conn_id_bytes_max: usize,
+    /// Bytes of a `txn_id`.
+    pub txn_id_bytes_max: usize,
     /// `timeline_limit` is capped at this.
     pub timeline_limit_cap: u64,
     /// A `timeline_limit` above this is refused.
@@ -87,6 +95,7 @@ impl Default for RequestLimits {
             v4_subscriptions_max: 100,
             list_key_bytes_max: 64,
             conn_id_bytes_max: 64,
+            txn_id_bytes_max: 64,
             timeline_limit_cap: 100,
             timeline_limit_max: 1_000,
             required_state_max: 500,

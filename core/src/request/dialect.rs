@@ -10,6 +10,8 @@ pub enum Dialect {
     Simplified,
     /// MSC4186 as accepted.
     V4,
+    /// MSC3575, as the older proxy served it.
+    Msc3575,
 }
 
 impl Dialect {
@@ -19,6 +21,7 @@ impl Dialect {
         match self {
             Self::Simplified => conn_id.to_owned(),
             Self::V4 => format!("v4\0{conn_id}"),
+            Self::Msc3575 => format!("msc3575\0{conn_id}"),
         }
     }
 
@@ -34,6 +37,7 @@ impl Dialect {
             Self::Simplified => true,
             // Who was never in the room learns nothing from being kept out.
             Self::V4 => of_user.membership != Membership::Ban || of_user.was_joined(),
+            Self::Msc3575 => matches!(of_user.membership, Membership::Join | Membership::Invite),
         }
     }
 
@@ -63,6 +67,46 @@ impl Dialect {
     /// Whether the rooms of an extension's scope, where it names none, are the
     /// subscribed ones alone and not also those of every list.
     pub fn scopes_by_subscription(self) -> bool {
-        self == Self::V4
+        self != Self::Simplified
+    }
+
+    /// Whether a room that the user has left stays in lists until the connection
+    /// has learnt of it. Else its end is told without any list.
+    pub fn lists_left_rooms(self) -> bool {
+        self != Self::Msc3575
+    }
+
+    /// Whether a room whose successor the user has joined is in no list.
+    pub fn hides_old_rooms(self) -> bool {
+        self == Self::Msc3575
+    }
+
+    /// Whether the server gives rooms their names, and direct chats the avatar
+    /// of who they are with.
+    pub fn names_rooms(self) -> bool {
+        self == Self::Msc3575
+    }
+
+    /// Whether an entry is due because unread counts changed, also of a room
+    /// that is no longer in any window.
+    pub fn tells_of_unread(self) -> bool {
+        self == Self::Msc3575
+    }
+
+    /// Whether a room is sent as new, with what is wanted more of it alone,
+    /// where more is wanted of it.
+    pub fn sends_anew_for_more(self) -> bool {
+        self == Self::Msc3575
+    }
+
+    /// Whether those who name a room are told only to who asks for them.
+    pub fn asks_for_heroes(self) -> bool {
+        self == Self::Msc3575
+    }
+
+    /// Whether responses form one order, in which the client takes them in: a
+    /// request adds to it, and is answered with the first that the client lacks.
+    pub fn keeps_responses(self) -> bool {
+        self == Self::Msc3575
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 /// A set of (type, state key), described by patterns.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RequiredState {
     /// All state; members are left out where `lazy_members` is set.
     pub all: bool,
@@ -18,7 +20,7 @@ pub struct RequiredState {
 }
 
 /// A set with exceptions.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PartialState {
     /// What is in it. Has no partial sets of its own.
     pub included: RequiredState,
@@ -27,7 +29,7 @@ pub struct PartialState {
 }
 
 /// Entries of a type, a state key, both, or any.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StatePattern {
     /// `type`; `None` for every one.
     pub kind: Option<String>,
@@ -91,6 +93,28 @@ impl RequiredState {
             }
         }
         set.without(excluded)
+    }
+
+    /// The set that MSC3575's pairs describe: as [`Self::from_pairs`], but beside
+    /// `["*", "*"]` the others do not add: of each type that they name nothing is
+    /// wanted but what they say.
+    pub fn from_filtering_pairs<'a>(
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+        user_id: &str,
+    ) -> Self {
+        let (all, others): (Vec<_>, Vec<_>) =
+            pairs.into_iter().partition(|pair| *pair == ("*", "*"));
+        let set = Self::from_pairs(others.iter().copied(), user_id);
+        if all.is_empty() {
+            return set;
+        }
+        let restricted = others.iter().filter(|(kind, key)| *kind != "*" && *key != "*");
+        let pattern = |(kind, _): &(&str, &str)| StatePattern {
+            kind: Some((*kind).to_owned()),
+            state_key: None,
+        };
+        let all = Self { all: true, lazy_members: set.lazy_members, ..Self::default() };
+        all.without(restricted.map(pattern).collect()).union(&set)
     }
 
     /// The set less `excluded`.
@@ -258,6 +282,21 @@ mod tests {
         assert!(union.matches("m.room.create", "") && union.covers(&all_but_create));
         assert!(!all_but_create.covers(&union) && union.wants_all_members());
         assert!(of(&[("*", "*")], &[], false).covers(&all_but_create));
+    }
+
+    #[test]
+    fn beside_all_state_pairs_filter() {
+        let of =
+            |pairs: &[(&str, &str)]| RequiredState::from_filtering_pairs(pairs.iter().copied(), ME);
+        let wanted = of(&[("*", "*"), (MEMBER, "@you:x"), (MEMBER, "$ME")]);
+        assert!(wanted.matches("a", "") && wanted.matches(MEMBER, ME));
+        assert!(wanted.matches(MEMBER, "@you:x") && !wanted.matches(MEMBER, "@other:x"));
+        assert!(!wanted.wants_all_members());
+        let lazy = of(&[("*", "*"), (MEMBER, "$LAZY")]);
+        assert!(lazy.lazy_members && !lazy.matches(MEMBER, ME) && !lazy.wants_all_members());
+        assert!(of(&[("*", "*"), ("a", "*")]).matches("a", "k"));
+        assert!(of(&[("*", "*")]).wants_all_members());
+        assert_eq!(of(&[("a", ""), ("b", "*")]), set(&[("a", ""), ("b", "*")]));
     }
 
     fn pairs() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {

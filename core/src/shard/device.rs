@@ -7,6 +7,7 @@ use crate::{
     connection::{Connection, ConnectionRecord},
     id::{DeviceNumber, Sequence},
     record::{DeviceListRecord, DeviceRecord, key},
+    response::Response,
     view::{Direction, Table, View},
 };
 
@@ -53,9 +54,23 @@ pub(super) struct Slot {
     /// `None` while it carries no rooms.
     pub(super) connection: Option<Connection>,
     pub(super) held: Option<Held>,
+    /// Responses that the client may not have taken in, oldest first, in the
+    /// dialect that gives them again. Not kept over a restart: they are then
+    /// computed anew.
+    pub(super) kept: Vec<Kept>,
     /// Whether the store does not have its newest state.
     pub(super) unsaved: bool,
     pub(super) used_ms: u64,
+}
+
+/// A response that can be given again.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// The number of its position.
+    pub(super) number: u64,
+    /// Tells the request that made it from others.
+    pub(super) digest: u64,
+    pub(super) response: Box<Response>,
 }
 
 impl Device {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{
     Effects, Shard,
-    device::Device,
+    device::{Device, Kept},
     event::{Answered, ClientRequest, Effect, FetchOrder, Ticket, Token},
     layered,
     refusal::Refusal,
@@ -20,6 +20,7 @@ use crate::{
     ledger::Command,
     list::Source,
     request::Request,
+    response::Response,
     view::View,
 };
 
@@ -70,7 +71,7 @@ pub(super) enum Hold {
 
 impl Shard {
     pub(super) fn on_request(&mut self, asked: ClientRequest, below: &dyn View, out: &mut Effects) {
-        let ClientRequest { ticket, user, user_id, device, token, confirmed, request } = asked;
+        let ClientRequest { ticket, user, user_id, device, token, confirmed, mut request } = asked;
         if self.held.len() >= self.limits.held_max || !self.load_user(user, &user_id, below) {
             return refuse(ticket, Refusal::too_many("requests are being held"), out);
         }
@@ -87,6 +88,10 @@ impl Shard {
             Ok(base) => base,
             Err(refusal) => return refuse(ticket, refusal, out),
         };
+        if let Err(error) = request.settle(base.as_ref().and_then(|base| base.sticky.as_ref())) {
+            let refusal = Refusal::new(400, error.errcode(), &error.to_string());
+            return refuse(ticket, refusal, out);
+        }
         let held = Held {
             ticket,
             token,
@@ -142,8 +147,10 @@ impl Shard {
         let slot = device.slot(place.device, &place.conn_id, &view, age_ms, now_ms);
         slot.used_ms = now_ms;
         slot.connection.take_if(|it| now_ms.saturating_sub(it.used_ms) > age_ms);
+        let keeps_responses = request.dialect.keeps_responses();
         let Some(position) = &request.position else {
-            let roomless = request.lists.is_empty() && request.subscriptions.is_empty();
+            let roomless = is_roomless(request);
+            slot.kept.clear();
             slot.unsaved |= slot.connection.is_some() || !roomless;
             slot.connection = (!roomless).then(|| Connection::new(number, now_ms));
             return Ok(None);
@@ -155,10 +162,40 @@ impl Shard {
         }
         let connection = slot.connection.as_mut().ok_or_else(Refusal::unknown_position)?;
         connection.used_ms = now_ms;
-        match connection.resolve(position) {
+        let resolved = if keeps_responses {
+            let kept: Vec<u64> = slot.kept.iter().map(|it| it.number).collect();
+            let resolved = connection.resolve_in_order(position, &kept);
+            if resolved != Resolved::Unknown {
+                let held =
+                    |it: &Kept| connection.provisional.iter().any(|(no, _)| *no == it.number);
+                slot.kept.retain(held);
+            }
+            resolved
+        } else {
+            connection.resolve(position)
+        };
+        match resolved {
             Resolved::State(state) => Ok(Some(state)),
             Resolved::Unknown => Err(Refusal::unknown_position()),
         }
+    }
+
+    /// The oldest response that the client has yet to take in, where the request
+    /// made one of those that wait, or no more may wait.
+    fn given_again(&self, place: &Place, request: &Request) -> Option<Box<Response>> {
+        let slot = self.device(place.user, place.device)?.slots.get(&place.conn_id)?;
+        let oldest = slot.kept.first().filter(|_| request.position.is_some())?;
+        let digest = digest(request);
+        let same = slot.kept.iter().any(|kept| kept.digest == digest);
+        let full = slot.kept.len() >= self.limits.positions.provisional_max;
+        (same || full).then(|| oldest.response.clone())
+    }
+
+    /// Whether there is a response that the client has yet to take in.
+    fn owes_response(&self, place: &Place) -> bool {
+        let device = self.device(place.user, place.device);
+        let slot = device.and_then(|device| device.slots.get(&place.conn_id));
+        slot.is_some_and(|slot| !slot.kept.is_empty())
     }
 
     /// Who a position without rooms is issued to.
@@ -182,6 +219,10 @@ impl Shard {
         }
         if let Some(refusal) = self.standing_refusal(place) {
             return refuse(held.ticket, refusal, out);
+        }
+        if let Some(response) = self.given_again(place, &held.request) {
+            let answer = Answered::Response(held.request.dialect, response);
+            return out.push(Effect::Respond { ticket: held.ticket, answer });
         }
         if !self.users.get(&place.user).is_some_and(|on_shard| on_shard.user.rooms_known) {
             if self.stopping {
@@ -208,6 +249,7 @@ impl Shard {
             return self.hold(place, held, Hold::Fetch, patience);
         }
         let at_once = held.base.is_none() || held.request.timeout_ms == 0 || self.stopping;
+        let at_once = at_once || self.owes_response(place);
         if at_once || answer.response.is_news() {
             self.respond(place, &held, answer, out);
         } else {
@@ -384,17 +426,36 @@ impl Shard {
             return refuse(held.ticket, Refusal::logged_out(), out);
         };
         let slot = device.slots.entry(place.conn_id.clone()).or_default();
-        let lists = !held.request.lists.is_empty() || !held.request.subscriptions.is_empty();
-        response.position = if next.is_roomless() && !lists {
+        response.position = if next.is_roomless() && is_roomless(&held.request) {
             positions.roomless(&owner, &next)
         } else {
             slot.unsaved = true;
             let connection = slot.connection.get_or_insert_with(|| Connection::new(number, now_ms));
             connection.remember(number, next, &limits)
         };
-        let answer = Answered::Response(held.request.dialect, Box::new(response));
+        let mut response = Box::new(response);
+        if held.request.dialect.keeps_responses() {
+            let digest = digest(&held.request);
+            slot.kept.push(Kept { number, digest, response: response.clone() });
+            if let Some(oldest) = slot.kept.first() {
+                response.clone_from(&oldest.response);
+            }
+        }
+        let answer = Answered::Response(held.request.dialect, response);
         out.push(Effect::Respond { ticket: held.ticket, answer });
     }
+}
+
+/// Whether a request is of no room, and its position needs no memory.
+fn is_roomless(request: &Request) -> bool {
+    !request.dialect.keeps_responses()
+        && request.lists.is_empty()
+        && request.subscriptions.is_empty()
+}
+
+/// Tells requests apart whose responses are kept.
+fn digest(request: &Request) -> u64 {
+    request.changes.as_ref().map_or(0, |changes| changes.digest)
 }
 
 fn refuse(ticket: Ticket, refusal: Refusal, out: &mut Effects) {

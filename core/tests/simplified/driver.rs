@@ -201,6 +201,11 @@ impl Luge {
         }
     }
 
+    /// What time it is.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
     /// Time passes.
     pub(crate) fn wait(&mut self, ms: u64) {
         self.now_ms += ms;

@@ -13,7 +13,8 @@ use crate::{
     request::{Dialect, ListRequest, Request, RequiredState, RoomConfig},
 };
 
-const NAMES: Names = Names { is_invite: "is_invite", typing: "typing", wildcards: true };
+const NAMES: Names =
+    Names { is_invite: "is_invite", typing: "typing", tombstones: false, wildcards: true };
 
 /// The request in `query` (decoded pairs) and `body`, sent by `user_id`.
 ///
@@ -39,6 +40,8 @@ pub fn parse(
         lists: reader.lists(&body)?,
         subscriptions: reader.subscriptions(&body)?,
         extensions: common::extensions(&body, &NAMES)?,
+        changes: None,
+        sticky: None,
     })
 }
 
@@ -69,6 +72,7 @@ impl Reader<'_> {
             ranges: self.ranges(list, &place)?,
             config: self.config(list, &place)?,
             filters: common::filters(list, &place, &NAMES)?,
+            ..ListRequest::default()
         })
     }
 
@@ -93,6 +97,7 @@ impl Reader<'_> {
         Ok(RoomConfig {
             timeline_limit: timeline_limit.min(self.limits.timeline_limit_cap),
             required_state: self.required_state(of, &format!("{place}.required_state"))?,
+            ..RoomConfig::default()
         })
     }
 

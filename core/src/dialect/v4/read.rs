@@ -18,7 +18,8 @@ use crate::{
     request::{Dialect, ListRequest, Request, RequiredState, RoomConfig, StatePattern},
 };
 
-const NAMES: Names = Names { is_invite: "is_invited", typing: TYPING, wildcards: false };
+const NAMES: Names =
+    Names { is_invite: "is_invited", typing: TYPING, tombstones: false, wildcards: false };
 
 /// Every room of a list.
 const ALL: (u64, u64) = (0, u64::MAX);
@@ -39,6 +40,8 @@ pub fn parse(body: &[u8], limits: &RequestLimits) -> Result<Request> {
         lists: reader.lists(&body)?,
         subscriptions: reader.subscriptions(&body)?,
         extensions: common::extensions(&body, &NAMES)?,
+        changes: None,
+        sticky: None,
     })
 }
 
@@ -94,6 +97,7 @@ impl Reader<'_> {
             ranges: vec![range.unwrap_or(ALL)],
             config: self.config(list, &place)?,
             filters: common::filters(list, &place, &NAMES)?,
+            ..ListRequest::default()
         })
     }
 
@@ -110,6 +114,7 @@ impl Reader<'_> {
         Ok(RoomConfig {
             timeline_limit: limit.min(self.limits.timeline_limit_cap),
             required_state: self.required_state(of, &format!("{place}.required_state"))?,
+            ..RoomConfig::default()
         })
     }
 
