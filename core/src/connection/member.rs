@@ -87,7 +87,7 @@ pub(super) struct TimelineTurn {
 
 /// How long a user's own event waits for the device's own poller, which alone
 /// knows its transaction id: without it a client shows the message twice.
-const OWN_EVENT_PATIENCE_MS: u64 = 1_000;
+const OWN_EVENT_PATIENCE_MS: u64 = 3_000;
 
 /// The events that the client lacks, or all that it asks for where the room is
 /// new to it or it asks for more than before.

@@ -90,7 +90,15 @@ impl Visibility {
             let ended = end.filter(|end| {
                 let steps = of.members[&user].iter();
                 let step = steps.rev().find(|step| step.stream == *end);
-                step.is_some_and(|step| self.told.contains(&(room, step.index)))
+                // Of two answers to different users the later may come first:
+                // what was told before the end was, was nobody's to hold back.
+                let told_ms = |index| self.told_ms.get(&(room, index)).copied();
+                step.is_some_and(|step| {
+                    let came_before = told_ms(index).is_some_and(|event_ms| {
+                        told_ms(step.index).is_none_or(|end_ms| event_ms <= end_ms)
+                    });
+                    self.told.contains(&(room, step.index)) && !came_before
+                })
             });
             (is_state || *first <= index) && ended.is_none_or(|end| stream <= end)
         })
