@@ -104,3 +104,51 @@ impl Default for RequestLimits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_methods_find_their_dialect() {
+        for (method, path, expected) in [
+            ("POST", simplified::PATH, Some(Dialect::Simplified)),
+            ("GET", simplified::PATH, Some(Dialect::Simplified)),
+            ("POST", "/_matrix/client/v4/sync", Some(Dialect::V4)),
+            ("POST", msc3575::PATH, Some(Dialect::Msc3575)),
+            ("POST", "/_matrix/client/v3/sync", Some(Dialect::Msc3575)),
+            ("OPTIONS", "/_matrix/client/v3/sync", Some(Dialect::Msc3575)),
+            ("GET", "/_matrix/client/v3/sync", None),
+            ("POST", "/_matrix/client/v3/sync/", None),
+            ("POST", "/_matrix/client/r0/sync", None),
+        ] {
+            assert_eq!(of_request(method, path), expected, "{method} {path}");
+        }
+    }
+
+    /// Whatever the dialect, what a client may ask is capped or refused.
+    #[test]
+    fn every_dialect_has_the_same_bounds() {
+        let limits = RequestLimits::default();
+        let parsed = |dialect, timeout: &str, body: &str| {
+            let query = [("timeout".to_owned(), timeout.to_owned())];
+            parse(dialect, &query, body.as_bytes(), "@me:x", &limits)
+        };
+        let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(70), "]".repeat(70));
+        for (dialect, state) in
+            [(Dialect::Simplified, "[]"), (Dialect::V4, "{}"), (Dialect::Msc3575, "[]")]
+        {
+            let body = format!(
+                r#"{{"timeout":999999999,"lists":{{"a":{{"timeline_limit":999,"required_state":{state}}}}}}}"#
+            );
+            let mut request = parsed(dialect, "999999999", &body).unwrap();
+            request.settle(None).unwrap();
+            assert_eq!(request.timeout_ms, 300_000, "{dialect:?}");
+            assert_eq!(request.lists[0].1.config.timeline_limit, 100, "{dialect:?}");
+            assert_eq!(parsed(dialect, "0", &deep).unwrap_err().errcode(), "M_BAD_JSON");
+            let long = format!(r#"{{"conn_id":"{}"}}"#, "c".repeat(65));
+            assert_eq!(parsed(dialect, "0", &long).unwrap_err().errcode(), "M_INVALID_PARAM");
+            assert!(parsed(dialect, "0", "nonsense").is_err());
+        }
+    }
+}
