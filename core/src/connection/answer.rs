@@ -113,24 +113,26 @@ pub fn answer(asked: Asked<'_>) -> Answer {
 }
 
 /// Which events an entry's `timestamp` is of.
-enum Stamps<'a> {
+enum Stamps {
     /// There is none.
     None,
     /// Of any event.
     Any,
     /// Of these types of events: those of all lists together.
-    Types(BTreeSet<&'a String>),
+    Types(BTreeSet<String>),
 }
 
-impl<'a> Stamps<'a> {
-    fn of(request: &'a Request) -> Self {
+impl Stamps {
+    fn of(request: &Request) -> Self {
         if !request.dialect.names_rooms() {
             return Self::None;
         }
         let types = request.lists.iter().map(|(_, list)| list.bump_event_types.as_ref());
         let types: Option<Vec<_>> = types.collect();
         match types {
-            Some(types) if !types.is_empty() => Self::Types(types.into_iter().flatten().collect()),
+            Some(types) if !types.is_empty() => {
+                Self::Types(types.into_iter().flatten().cloned().collect())
+            }
             _ => Self::Any,
         }
     }
@@ -139,10 +141,7 @@ impl<'a> Stamps<'a> {
         match self {
             Self::None => None,
             Self::Any => Some(gate.recency_ms(None)),
-            Self::Types(types) => {
-                let types = types.iter().map(|kind| (*kind).clone()).collect();
-                Some(gate.recency_ms(Some(&types)))
-            }
+            Self::Types(types) => Some(gate.recency_ms(Some(types))),
         }
     }
 }
@@ -262,8 +261,8 @@ impl<'a> Selection<'a> {
         wanted: &ListRequest,
         members: &[RoomNumber],
     ) -> Vec<Operation<Arc<str>>> {
-        let before = self.asked.base.and_then(|base| base.lists.get(key));
-        let before = before.map(|list| (**list).clone()).unwrap_or_default();
+        let nothing = Arc::default();
+        let before = self.asked.base.and_then(|base| base.lists.get(key)).unwrap_or(&nothing);
         let next = SentList {
             kind: kind(wanted),
             runs: if wanted.slow_get_all_rooms {
