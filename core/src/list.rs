@@ -46,11 +46,11 @@ pub fn members(
     let is_listed = |room: &RoomNumber| {
         source.user.rooms.get(room).is_some_and(|of_user| dialect.lists(of_user))
     };
+    let is_unfiltered = filters.is_empty();
     let passes = |room: &RoomNumber| {
         (!dialect.hides_rooms() || is_listed(room))
             && !(dialect.hides_old_rooms() && is_old(source, *room))
-            && (filters.is_empty()
-                || room_passes(source, dialect, filters, children.as_ref(), *room))
+            && (is_unfiltered || room_passes(source, dialect, filters, children.as_ref(), *room))
     };
     if newly_left.is_empty() {
         let rooms = source.user.order.iter().map(|(_, _, room)| *room);
