@@ -52,14 +52,14 @@ pub const GROWTHS: &[Growth] = &[
     Growth {
         small: "first response, 100 rooms",
         large: "first response, 20000 rooms",
-        percent_max: 450,
+        percent_max: 350,
     },
     Growth {
         small: "empty response, 100 rooms",
         large: "empty response, 20000 rooms",
-        percent_max: 4_000,
+        percent_max: 2_500,
     },
-    Growth { small: "live event, 100 rooms", large: "live event, 20000 rooms", percent_max: 3_000 },
+    Growth { small: "live event, 100 rooms", large: "live event, 20000 rooms", percent_max: 1_800 },
 ];
 
 /// Accounts that several paths work on, each built once.
