@@ -17,7 +17,7 @@ use crate::{
 
 /// For how long after its first sight an entry of the state withstands an older
 /// one: another poller's answer may still be on its way.
-pub(super) const RACE_MS: u64 = 60_000;
+const RACE_MS: u64 = 60_000;
 
 /// What is said of one entry, and where that was said.
 #[derive(Clone, Copy)]

@@ -7,7 +7,7 @@ use crate::{
     id::{RoomNumber, Sequence},
     record::{EventRecord, Place, StateRecord, key},
     redaction::redacted_with_because,
-    upstream::{RoomBatch, Section, SyncEvent},
+    upstream::{RoomBatch, SyncEvent},
     view::Table,
     world::Room,
 };
@@ -53,10 +53,6 @@ impl Fold<'_> {
             batch.timeline.iter().map(|event| self.place(room.number, &event.event_id)).collect();
         let in_timeline = |place: &Option<Place>| place.is_some_and(|place| place.timeline);
         let last_known = known.iter().rposition(in_timeline);
-        // The end of a stay, told long after it: others have gone on since.
-        let is_history = poll.initial
-            && batch.section == Section::Leave
-            && room.last_event != Sequence::default();
         let mut chunk = Chunk::default();
         let mut leaves_out = false;
         for (index, event) in batch.timeline.iter().enumerate() {
@@ -69,7 +65,6 @@ impl Fold<'_> {
                     }
                     Some((place, false))
                 }
-                _ if is_history => None,
                 // What comes in front of known events is old: it is not shown.
                 _ if !follows && last_known.is_some_and(|last| index < last) => {
                     leaves_out = true;

@@ -5,16 +5,12 @@
 use std::collections::BTreeSet;
 
 use super::{
-    fold::Fold,
-    polled::Poll,
-    state::{RACE_MS, previous_membership},
-    summary::content,
-    timeline::Chunk,
+    fold::Fold, polled::Poll, state::previous_membership, summary::content, timeline::Chunk,
 };
 use crate::{
     id::{RoomNumber, UserNumber},
     json::push_string,
-    record::{EventRecord, Membership, Place, UserRoomRecord, key},
+    record::{Membership, Place, UserRoomRecord, key},
     request::MEMBER,
     upstream::{RoomBatch, Section, Stripped, SyncEvent},
     view::Table,
@@ -215,10 +211,7 @@ impl Fold<'_> {
         let event = own.own_event();
         let state = self.member(own.room, own.user_id);
         let place = match event {
-            Some(event) => {
-                let known = self.place(own.room.number, &event.event_id);
-                Some(known.unwrap_or_else(|| self.keep_state_event(own.room.number, event)))
-            }
+            Some(event) => self.place(own.room.number, &event.event_id),
             None => state
                 .filter(|it| matches!(it.membership.as_deref(), Some("leave" | "ban")))
                 .map(|it| it.place),
@@ -242,8 +235,7 @@ impl Fold<'_> {
             None => was.as_deref() == Some("join"),
         };
         let was_member = matches!(was.as_deref(), Some("join" | "invite" | "knock"));
-        let in_timeline = place.filter(|place| place.timeline);
-        let in_timeline = in_timeline.map(|place| self.end_with(own.room, place));
+        let in_timeline = place.filter(|place| place.timeline).map(|place| place.sequence);
         // What the user was given is theirs; what came after it is not.
         let since = in_timeline.unwrap_or_else(|| self.end_of(own.room, own.chunk));
         let oldest = own.chunk.oldest.filter(|_| was_joined).unwrap_or(NOTHING);
@@ -269,30 +261,6 @@ impl Fold<'_> {
         let before = self.ledger.world.room(room.number).map_or(0, |known| known.last_event.0);
         let numbers = chunk.places.iter().flatten().map(|(place, _)| place.sequence);
         numbers.max().unwrap_or(before)
-    }
-
-    /// The last number that is visible to whom the event at `place` put out: its
-    /// own, unless it came late. Then others' pollers have skipped it in a gap,
-    /// and brought what was sent after it.
-    fn end_with(&self, room: &Room, place: Place) -> u64 {
-        let Some(end) = self.event(room.number, place) else { return place.sequence };
-        let at = |sequence| key::event(room.number, Place { timeline: true, sequence });
-        let mut last = place.sequence;
-        let mut is_late = false;
-        self.scan_back(Table::Events, &at(0), &at(place.sequence), &mut |key, archive| {
-            let Some(event) = EventRecord::access(archive) else { return true };
-            let is_fresh = self.now_ms.saturating_sub(event.first_seen_ms.to_native()) < RACE_MS;
-            let is_later = event.origin_server_ts.to_native() > end.origin_server_ts;
-            if is_later && is_fresh {
-                (is_late, last) = (true, 0);
-                return true;
-            }
-            if is_late {
-                last = key::sequence_of(key).unwrap_or(last);
-            }
-            false
-        });
-        last
     }
 
     /// When a membership began: now, or where this is old news, when its event
@@ -324,7 +292,7 @@ impl Fold<'_> {
         let joined = before.membership == Membership::Join;
         let after = UserRoomRecord {
             membership: ended(&event.json, &event.sender, user_id),
-            since: if place.timeline { self.end_with(room, place) } else { last },
+            since: if place.timeline { place.sequence } else { last },
             since_ms: self.now_ms,
             own_event: Some(place),
             visible_from: if joined { before.visible_from } else { NOTHING },

@@ -550,7 +550,7 @@ impl Simulation {
     fn take_in(&mut self) {
         let mut group = Group::default();
         let mut thens = Vec::new();
-        let size = self.random.between(1, 4.max(self.commands.len() as u64)) as usize;
+        let size = self.random.between(1, 4) as usize;
         for _ in 0..size {
             let Some((command, then)) = self.commands.pop_front() else { break };
             self.book.apply(&mut group, self.now_ms, command);
