@@ -131,12 +131,18 @@ impl Fold<'_> {
         known: Option<Place>,
         current: &StateRecord,
     ) -> bool {
-        if claim.place.is_some_and(|(_, is_new)| is_new) {
-            return true;
-        }
         let archive = self.get(Table::Events, &key::event(room.number, current.place));
         let Some(holds) = archive.and_then(EventRecord::access) else { return true };
         let fresh = holds.first_seen_ms.to_native() + RACE_MS > claim.asked_ms;
+        if claim.place.is_some_and(|(_, is_new)| is_new) {
+            // Another poller, that skipped this in a gap, may have told of the end
+            // that came after it.
+            let is_out = |membership: Option<&str>| matches!(membership, Some("leave" | "ban"));
+            let ended = current.kind == MEMBER && is_out(current.membership.as_deref());
+            let is_older = claim.event.origin_server_ts < holds.origin_server_ts.to_native();
+            return !(ended && fresh && is_older)
+                || is_out(previous_membership(&claim.event.json).as_deref());
+        }
         match known {
             // It happened before what holds: only a reset makes it hold again.
             Some(place) if place.sequence < current.place.sequence => claim.authoritative && !fresh,
