@@ -26,7 +26,7 @@ impl Fold<'_> {
         &mut self,
         poll: Poll,
         since: Option<&str>,
-        last_part: bool,
+        (with_rooms, last_part): (bool, bool),
         batch: &SyncBatch,
     ) {
         let Some(mut record) = self.device_record(poll.device) else { return };
@@ -60,6 +60,19 @@ impl Fold<'_> {
         }
         if let Some(next_batch) = &batch.next_batch {
             record.since = Some(next_batch.clone());
+            // One that goes nowhere could be taken in twice unnoticed.
+            if Some(&**next_batch) != since {
+                record.answered = self.ledger.world.sequence.0;
+            }
+        }
+        record.rooms_from = match (poll.initial, with_rooms) {
+            (true, true) => 0,
+            (true, false) => self.ledger.world.sequence.0,
+            (false, _) => poll.rooms_from,
+        };
+        if record.rooms_from == 0 {
+            let followed = self.ledger.followed.entry(poll.user).or_default();
+            *followed = poll.knew.max(*followed);
         }
         self.set_device_record(poll.device, &record);
         // The shard reads the record again.
@@ -113,6 +126,7 @@ impl Fold<'_> {
     pub(super) fn since_rejected(&mut self, device: DeviceNumber) -> Reply {
         if let Some(mut record) = self.device_record(device) {
             record.since = None;
+            record.answered = self.ledger.world.sequence.0;
             self.set_device_record(device, &record);
         }
         Reply::Done

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     sync::Arc,
 };
 
@@ -23,6 +24,10 @@ pub(super) struct Fold<'a> {
     own: Pending,
     writes: Vec<Write>,
     pub(super) now_ms: u64,
+    /// The last number that was given out before.
+    pub(super) started: Sequence,
+    /// Numbers for the state events of the room at hand.
+    pub(super) reserved: Range<u64>,
     rooms: BTreeSet<RoomNumber>,
     users: BTreeMap<UserNumber, UserChange>,
     devices: BTreeMap<DeviceNumber, DeviceChange>,
@@ -31,12 +36,15 @@ pub(super) struct Fold<'a> {
 
 impl<'a> Fold<'a> {
     pub(super) fn new(ledger: &'a mut Ledger, view: &'a dyn View, now_ms: u64) -> Self {
+        let started = ledger.world.sequence;
         Self {
             ledger,
             view,
             own: Pending::default(),
             writes: Vec::new(),
             now_ms,
+            started,
+            reserved: 0..0,
             rooms: BTreeSet::new(),
             users: BTreeMap::new(),
             devices: BTreeMap::new(),
@@ -160,7 +168,9 @@ impl<'a> Fold<'a> {
         }
         if self.device_record(device).is_none() {
             let device_id = device_id.to_owned();
-            let record = DeviceRecord { user: user.0, device_id, ..DeviceRecord::default() };
+            let answered = self.ledger.world.sequence.0;
+            let user = user.0;
+            let record = DeviceRecord { user, device_id, answered, ..DeviceRecord::default() };
             self.put(Table::Devices, key::device(device), record.encode());
         }
         device

@@ -39,6 +39,11 @@ use crate::{
 pub struct Ledger {
     world: World,
     devices: u32,
+    /// The sequence at the start. Whatever is answered was asked for later.
+    opened: u64,
+    /// What the homeserver knew when it last answered a device of a user that
+    /// follows all rooms: up to there no other device of theirs leaves a hole.
+    followed: BTreeMap<UserNumber, u64>,
     /// The rooms that the parts of an initial answer have told of so far.
     unfinished: BTreeMap<DeviceNumber, BTreeSet<RoomNumber>>,
 }
@@ -97,7 +102,9 @@ impl Ledger {
             true
         });
         let devices = view.get(Table::Meta, DEVICES).and_then(key::number_from).unwrap_or(0);
-        Ok(Self { world, devices, unfinished: BTreeMap::new() })
+        let opened = world.sequence.0;
+        let (followed, unfinished) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { world, devices, opened, followed, unfinished })
     }
 
     /// Applies one command. `view` shows everything that was applied before,

@@ -9,7 +9,7 @@ use crate::{
     id::{DeviceNumber, RoomNumber, UserNumber},
     record::{AccountDataRecord, Membership, UserRecord, key},
     request::MEMBER,
-    upstream::{RoomBatch, Section, Summary, SyncEvent, Typed},
+    upstream::{RoomBatch, Section, SyncEvent, Typed},
     view::Table,
     world::Room,
 };
@@ -26,14 +26,34 @@ pub(super) struct Poll {
     pub(super) device: DeviceNumber,
     /// Whether this is an initial sync.
     pub(super) initial: bool,
-    /// When it was asked for, unix milliseconds.
+    /// Whether the answer is to a `since` that the device has no more: it was
+    /// taken in before, and says nothing of what holds now.
+    pub(super) repeated: bool,
+    /// The homeserver knew everything up to this number when it made the
+    /// answer: it had been taken in before the homeserver was asked. Later
+    /// numbers raced with the answer, and may be newer than it.
+    pub(super) knew: u64,
+    /// What happened in rooms before this number the device was not told, and
+    /// maybe nobody was.
+    pub(super) rooms_from: u64,
+    /// When it was asked for, unix milliseconds; 0 where it is repeated.
     pub(super) asked_ms: u64,
 }
 
 impl Fold<'_> {
     pub(super) fn polled(&mut self, polled: Polled) -> Reply {
         let Polled { user, device, since, with_rooms, last_part, asked_ms, mut batch } = polled;
-        let poll = Poll { user, device, initial: since.is_none(), asked_ms };
+        // A device that was purged meanwhile has nobody to tell anything.
+        let Some(record) = self.device_record(device) else { return Reply::Done };
+        // After a rejection there is none, and an answer is not to be known.
+        let repeated = record.since.is_some() && record.since != since;
+        let is_next = record.since == since;
+        let asked_ms = if repeated { 0 } else { asked_ms };
+        let knew = if is_next { record.answered.max(self.ledger.opened) } else { 0 };
+        let followed = self.ledger.followed.get(&user).copied().unwrap_or(0);
+        let rooms_from = if followed < record.rooms_from { record.rooms_from } else { 0 };
+        let poll =
+            Poll { user, device, initial: since.is_none(), repeated, knew, rooms_from, asked_ms };
         self.early = !poll.initial && batch.to_device.is_empty() && is_small(&batch.rooms);
         let now_ms = self.now_ms;
         batch.rooms.sort_by_cached_key(|room| (recency(room, now_ms), room.room_id.clone()));
@@ -51,7 +71,7 @@ impl Fold<'_> {
             self.ledger.unfinished.insert(device, told);
         }
         for data in &batch.account_data {
-            if self.account_data(user, None, data) {
+            if self.account_data(poll, None, data) {
                 let kind = data.kind.clone();
                 self.user_change(user).account_data.push(kind);
             }
@@ -61,7 +81,7 @@ impl Fold<'_> {
             self.put(Table::Devices, key::user(user), record.encode());
             self.user_change(user).rooms_known = true;
         }
-        self.device_polled(poll, since.as_deref(), last_part, &batch);
+        self.device_polled(poll, since.as_deref(), (with_rooms, last_part), &batch);
         Reply::Done
     }
 
@@ -70,19 +90,23 @@ impl Fold<'_> {
         if self.is_history(poll, &room, &batch) {
             self.take_own_event_only(poll, &room, &mut batch);
         }
-        room.local_users.insert(poll.user, ());
+        self.reserve(&room, &batch);
         let chunk = self.timeline(poll, &mut room, &batch);
         self.state_polled(poll, &mut room, &batch, &chunk);
+        self.reserved = 0..0;
         self.redactions(&mut room, &batch, &chunk);
-        if self.is_outdated(poll, &room, &batch) {
-            batch.summary = Summary::default();
-        }
-        self.summary_polled(&mut room, &batch);
-        self.typing(&mut room, batch.typing.as_deref());
-        self.receipts(&mut room, &batch.receipts);
+        self.summary_polled(poll, &mut room, &batch, &chunk);
+        self.typing(&mut room, batch.typing.as_deref().filter(|_| !poll.repeated));
+        self.receipts(poll, &mut room, &batch.receipts);
         self.user_room_polled(poll, &room, &batch, &chunk);
+        if let Some(of_user) = self.user_room(poll.user, &room) {
+            room.local_users.insert(poll.user, ());
+            if room.bump_stamp == 0 {
+                room.bump_stamp = of_user.since_ms;
+            }
+        }
         for data in &batch.account_data {
-            if self.account_data(poll.user, Some(room.number), data) {
+            if self.account_data(poll, Some(room.number), data) {
                 self.user_change(poll.user).room_account_data.push(room.number);
             }
         }
@@ -102,16 +126,6 @@ impl Fold<'_> {
         batch.section == Section::Leave && !follows && others.any(|user| joined(*user))
     }
 
-    /// Whether a batch says that the user is in a room that others have since told
-    /// they are out of: its counts are from before that, and no later answer to
-    /// this user would mend them.
-    fn is_outdated(&self, poll: Poll, room: &Room, batch: &RoomBatch) -> bool {
-        let user_id = self.ledger.world.user_id(poll.user);
-        let member = user_id.and_then(|user_id| self.member(room, user_id));
-        let is_out = member.and_then(|member| member.membership).is_some_and(|it| it != "join");
-        is_out && matches!(batch.section, Section::Join | Section::Leave)
-    }
-
     /// Leaves of a batch what is known, and of its state the user's own member
     /// event.
     fn take_own_event_only(&self, poll: Poll, room: &Room, batch: &mut RoomBatch) {
@@ -121,16 +135,20 @@ impl Fold<'_> {
         };
         let mut events = batch.state.iter().chain(&batch.timeline);
         let own = events.rfind(|event| is_own(event)).cloned();
-        batch.timeline.retain(|event| self.place(room.number, &event.event_id).is_some());
+        let is_known = |event: &SyncEvent| {
+            self.place(room.number, &event.event_id).is_some_and(|place| place.timeline)
+        };
+        batch.timeline.retain(is_known);
         batch.state = own.into_iter().collect();
+        batch.state_is_after = true;
         batch.limited = false;
     }
 
     /// Stores account data; false where it was known.
-    fn account_data(&mut self, user: UserNumber, room: Option<RoomNumber>, data: &Typed) -> bool {
-        let key = key::account_data(user, room, &data.kind);
+    fn account_data(&mut self, poll: Poll, room: Option<RoomNumber>, data: &Typed) -> bool {
+        let key = key::account_data(poll.user, room, &data.kind);
         let known = self.get(Table::AccountData, &key).and_then(AccountDataRecord::access);
-        if known.is_some_and(|known| known.json == *data.json) {
+        if known.is_some_and(|known| poll.repeated || known.json == *data.json) {
             return false;
         }
         let changed = self.next().0;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::fold::Fold;
+use super::{fold::Fold, polled::Poll};
 use crate::{
     record::{ReceiptRecord, key},
     upstream::Receipt,
@@ -23,7 +23,7 @@ impl Fold<'_> {
     }
 
     /// The newest receipt of each user, type and thread.
-    pub(super) fn receipts(&mut self, room: &mut Room, receipts: &[Receipt]) {
+    pub(super) fn receipts(&mut self, poll: Poll, room: &mut Room, receipts: &[Receipt]) {
         for receipt in receipts {
             let Receipt { event_id, kind, user_id, thread_id, json } = receipt;
             let record = ReceiptRecord {
@@ -38,7 +38,11 @@ impl Fold<'_> {
             if let Some(known) = known {
                 let order = key::receipt_order(room.number, known);
                 let stored = self.get(Table::ReceiptOrder, &order).and_then(ReceiptRecord::decode);
-                if stored.as_ref() == Some(&record) {
+                let is_older = |stored: &ReceiptRecord| {
+                    let sent = (sent_ms(&record.json), sent_ms(&stored.json));
+                    known > poll.knew && matches!(sent, (Some(new), Some(old)) if new <= old)
+                };
+                if stored.as_ref().is_some_and(|it| *it == record || is_older(it)) {
                     continue;
                 }
                 self.remove(Table::ReceiptOrder, order);
@@ -50,4 +54,13 @@ impl Fold<'_> {
             room.receipts_changed = changed;
         }
     }
+}
+
+/// `ts` of a receipt.
+fn sent_ms(json: &str) -> Option<u64> {
+    #[derive(serde::Deserialize)]
+    struct Sent {
+        ts: u64,
+    }
+    serde_json::from_str::<Sent>(json).ok().map(|sent| sent.ts)
 }

@@ -5,31 +5,45 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{fold::Fold, polled::Poll, summary::content, timeline::Chunk};
+use super::{
+    fold::Fold,
+    polled::Poll,
+    summary::{GONE, content},
+    timeline::{Chunk, Standing},
+};
 use crate::{
     id::Sequence,
-    record::{EventRecord, Place, StateRecord, key},
+    record::{EventRecord, Membership, Place, StateRecord, key},
     request::MEMBER,
-    upstream::{RoomBatch, SyncEvent},
+    upstream::{RoomBatch, Section, SyncEvent},
     view::Table,
     world::Room,
 };
 
-/// For how long after its first sight an entry of the state withstands an older
-/// one: another poller's answer may still be on its way.
+/// For how long a member list may be on its way while answers overtake it.
 const RACE_MS: u64 = 60_000;
 
-/// What is said of one entry, and where that was said.
+/// What is said of one entry, and by whom.
 #[derive(Clone, Copy)]
 struct Claim<'a> {
     event: &'a SyncEvent,
-    /// Where it is, if it is stored, and whether it is new in the timeline.
-    place: Option<(Place, bool)>,
-    /// Whether the homeserver says that this holds now, and not only that it
-    /// happened.
-    authoritative: bool,
-    /// When that was asked for, unix milliseconds.
-    asked_ms: u64,
+    by: Source,
+    /// What whoever says it knew for certain.
+    knew: u64,
+}
+
+/// Who says what holds.
+#[derive(Clone, Copy)]
+enum Source {
+    /// An answer that knew more of the room than was stored.
+    Newest,
+    /// Another answer, which knew what was stored up to a number.
+    Answer { knew: u64, asked_ms: u64 },
+    /// The same, by an event that came in front of known ones: it may be an old
+    /// one, or one that other pollers were not told of.
+    Skipped { knew: u64, asked_ms: u64 },
+    /// A list that was fetched apart, at a moment that is not known.
+    List,
 }
 
 impl Fold<'_> {
@@ -41,13 +55,25 @@ impl Fold<'_> {
         batch: &RoomBatch,
         chunk: &Chunk,
     ) {
-        self.ends_of_stays(room, batch, chunk);
-        let authoritative = batch.state_is_after || poll.initial || batch.limited;
+        self.ends_of_stays(poll, room, batch, chunk);
+        let user_id = self.ledger.world.user_id(poll.user).cloned();
+        let by = |event: &SyncEvent| {
+            let is_own = event.kind == MEMBER && event.state_key.as_deref() == user_id.as_deref();
+            match chunk.standing {
+                Standing::Ahead => Source::Newest,
+                // The state is that of when the user left, and only that they
+                // left holds now.
+                _ if batch.section == Section::Leave && !is_own => {
+                    Source::Answer { knew: 0, asked_ms: 0 }
+                }
+                _ => Source::Answer { knew: poll.knew, asked_ms: poll.asked_ms },
+            }
+        };
+        let claim = |event| Claim { event, by: by(event), knew: poll.knew };
         let mut claims: BTreeMap<(&str, &str), Claim<'_>> = BTreeMap::new();
         for event in &batch.state {
             if let Some(state_key) = &event.state_key {
-                let claim = Claim { event, place: None, authoritative, asked_ms: poll.asked_ms };
-                claims.insert((&event.kind, state_key), claim);
+                claims.insert((&event.kind, state_key), claim(event));
             }
         }
         // The state after has members only as far as they are senders: of others
@@ -57,31 +83,85 @@ impl Fold<'_> {
             batch.state_is_after && (event.kind != MEMBER || settled.contains(&(MEMBER, state_key)))
         };
         for (event, place) in batch.timeline.iter().zip(&chunk.places) {
-            if let (Some(state_key), Some(_)) = (&event.state_key, place)
-                && !is_settled(event, state_key)
-            {
-                let authoritative = authoritative && !batch.state_is_after;
-                let asked_ms = poll.asked_ms;
-                let claim = Claim { event, place: *place, authoritative, asked_ms };
+            let Some(state_key) = &event.state_key else { continue };
+            if is_settled(event, state_key) {
+                continue;
+            }
+            if place.is_some() || chunk.stale {
+                claims.insert((&event.kind, state_key), claim(event));
+            } else if self.place(room.number, &event.event_id).is_none() {
+                let by = Source::Skipped { knew: poll.knew, asked_ms: poll.asked_ms };
+                let claim = Claim { event, by, knew: poll.knew };
                 claims.insert((&event.kind, state_key), claim);
             }
+        }
+        if is_whole(poll, batch, chunk) && claims.contains_key(&("m.room.create", "")) {
+            self.drop_state(room, |kind, state_key| claims.contains_key(&(kind, state_key)));
         }
         for ((kind, state_key), claim) in claims {
             self.claim(room, kind, state_key, claim);
         }
     }
 
+    /// Drops the entries of the state that do not stay. Members do: they are
+    /// loaded lazily.
+    fn drop_state(&mut self, room: &mut Room, stays: impl Fn(&str, &str) -> bool) {
+        let mut gone: Vec<(key::Key, String, String)> = Vec::new();
+        self.scan(Table::State, &key::room(room.number), &mut |key, archive| {
+            if let Some(entry) = StateRecord::access(archive)
+                && entry.kind != *MEMBER
+                && !stays(&entry.kind, &entry.state_key)
+            {
+                gone.push((key.into(), entry.kind.to_string(), entry.state_key.to_string()));
+            }
+            true
+        });
+        for (key, kind, state_key) in gone {
+            self.remove(Table::State, key);
+            Self::summarize(room, &kind, &state_key, GONE);
+            let changed = self.next();
+            room.state_changed = room.state_changed.max(changed);
+        }
+    }
+
     /// Ends the stays that a timeline ends, also where it goes on to tell of a new
     /// invite or join: what lies between is not for who was out.
-    fn ends_of_stays(&mut self, room: &Room, batch: &RoomBatch, chunk: &Chunk) {
-        for (event, place) in batch.timeline.iter().zip(&chunk.places) {
+    fn ends_of_stays(&mut self, poll: Poll, room: &Room, batch: &RoomBatch, chunk: &Chunk) {
+        let told = || batch.timeline.iter().zip(&chunk.places);
+        for (index, (event, place)) in told().enumerate() {
             if let Some((place, true)) = place
                 && event.kind == MEMBER
             {
+                let later = told().skip(index + 1).filter(|(later, _)| {
+                    later.kind == MEMBER && later.state_key == event.state_key
+                });
+                let later = later.filter_map(|(later, place)| Some((later, place.as_ref()?.0)));
+                if self.is_told_of(room, event, later) {
+                    continue;
+                }
                 let content = content(&event.json);
-                self.member_changed(room, event, *place, content.text("membership"));
+                let membership = content.text("membership");
+                self.member_changed(room, (event, *place), membership, poll.knew);
             }
         }
+    }
+
+    /// Whether a user's own poller has told of the invite or join that came
+    /// after `event`.
+    fn is_told_of<'b>(
+        &self,
+        room: &Room,
+        event: &SyncEvent,
+        mut later: impl Iterator<Item = (&'b SyncEvent, Place)>,
+    ) -> bool {
+        let user_id = event.state_key.as_deref().unwrap_or_default();
+        let user = self.ledger.world.user_numbers.get(user_id);
+        let Some(of_user) = user.and_then(|user| self.user_room(*user, room)) else { return false };
+        later.any(|(later, place)| match of_user.membership {
+            Membership::Join => of_user.own_event == Some(place),
+            Membership::Invite => content(&later.json).text("membership") == Some("invite"),
+            _ => false,
+        })
     }
 
     fn claim(&mut self, room: &mut Room, kind: &str, state_key: &str, claim: Claim<'_>) {
@@ -94,11 +174,8 @@ impl Fold<'_> {
             return;
         }
         let place = known.unwrap_or_else(|| self.keep_state_event(room.number, claim.event));
-        let is_new = known.is_none() || claim.place.is_some_and(|(_, is_new)| is_new);
-        // State that came in the batch's timeline holds from there on.
-        let last = self.ledger.world.room(room.number).map_or(0, |known| known.last_event.0);
-        let came_now = place.timeline && place.sequence > last;
-        let changed = if is_new || came_now { place.sequence } else { self.next().0 };
+        let is_new = place.sequence > self.started.0;
+        let changed = if is_new { place.sequence } else { self.next().0 };
         let before = current.and_then(|current| current.membership);
         let membership = (kind == MEMBER)
             .then(|| content(&claim.event.json))
@@ -114,12 +191,14 @@ impl Fold<'_> {
         room.state_changed = room.state_changed.max(Sequence(changed));
         Self::summarize(room, kind, state_key, &claim.event.json);
         if kind == MEMBER {
-            let counted = claim.place.is_some_and(|(_, is_new)| is_new) || !room.counts_exact;
-            if counted {
-                let before = before.or_else(|| previous_membership(&claim.event.json));
+            // Of members that were never seen, only an exact count has any.
+            let exact = room.counts_exact;
+            if (is_new && place.timeline) || !exact {
+                let unseen = || previous_membership(&claim.event.json).filter(|_| exact);
+                let before = before.or_else(unseen);
                 count(room, before.as_deref(), membership.as_deref());
             }
-            self.member_changed(room, claim.event, place, membership.as_deref());
+            self.member_changed(room, (claim.event, place), membership.as_deref(), claim.knew);
         }
     }
 
@@ -133,22 +212,22 @@ impl Fold<'_> {
     ) -> bool {
         let archive = self.get(Table::Events, &key::event(room.number, current.place));
         let Some(holds) = archive.and_then(EventRecord::access) else { return true };
-        let fresh = holds.first_seen_ms.to_native() + RACE_MS > claim.asked_ms;
-        if claim.place.is_some_and(|(_, is_new)| is_new) {
-            // Another poller, that skipped this in a gap, may have told of the end
-            // that came after it.
-            let is_out = |membership: Option<&str>| matches!(membership, Some("leave" | "ban"));
-            let ended = current.kind == MEMBER && is_out(current.membership.as_deref());
-            let is_older = claim.event.origin_server_ts < holds.origin_server_ts.to_native();
-            return !(ended && fresh && is_older)
-                || is_out(previous_membership(&claim.event.json).as_deref());
-        }
-        match known {
-            // It happened before what holds: only a reset makes it hold again.
-            Some(place) if place.sequence < current.place.sequence => claim.authoritative && !fresh,
-            Some(_) => true,
-            None if claim.authoritative && !fresh => true,
-            None => claim.event.origin_server_ts >= holds.origin_server_ts.to_native(),
+        let first_seen_ms = holds.first_seen_ms.to_native();
+        let was_known = |knew, asked_ms| current.changed <= knew || first_seen_ms < asked_ms;
+        match claim.by {
+            Source::Newest => true,
+            Source::Answer { knew, asked_ms } => was_known(knew, asked_ms),
+            Source::Skipped { knew, asked_ms } => {
+                was_known(knew, asked_ms)
+                    && claim.event.origin_server_ts >= holds.origin_server_ts.to_native()
+            }
+            Source::List => known.map_or_else(
+                || {
+                    let races = self.now_ms.saturating_sub(first_seen_ms) < RACE_MS;
+                    !races || claim.event.origin_server_ts >= holds.origin_server_ts.to_native()
+                },
+                |known| known.sequence > current.place.sequence,
+            ),
         }
     }
 
@@ -163,8 +242,7 @@ impl Fold<'_> {
         for event in events {
             let Some(state_key) = event.state_key.as_deref() else { continue };
             if event.kind == MEMBER {
-                let asked_ms = self.now_ms;
-                let claim = Claim { event, place: None, authoritative: false, asked_ms };
+                let claim = Claim { event, by: Source::List, knew: 0 };
                 self.claim_quietly(room, state_key, claim);
             }
         }
@@ -177,6 +255,16 @@ impl Fold<'_> {
         self.claim(room, MEMBER, state_key, claim);
         (room.joined_count, room.invited_count) = counts;
     }
+}
+
+/// Whether a batch has all of the state but members, and is newer than
+/// everything that is stored: what it does not have is gone.
+fn is_whole(poll: Poll, batch: &RoomBatch, chunk: &Chunk) -> bool {
+    poll.initial
+        && batch.section == Section::Join
+        && (batch.state_is_after || batch.limited)
+        && chunk.standing == Standing::Ahead
+        && chunk.places.iter().flatten().all(|(_, is_new)| *is_new)
 }
 
 /// The membership before a member event, as the event itself says it.

@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::fold::Fold;
+use super::{
+    fold::Fold,
+    polled::Poll,
+    timeline::{Chunk, Standing},
+};
 use crate::{
     id::Sequence,
     record::{EventRecord, StateRecord, key},
     request::MEMBER,
-    upstream::RoomBatch,
+    upstream::{RoomBatch, Section, Summary},
     view::Table,
     world::{HEROES_MAX, Hero, Room},
 };
@@ -34,6 +38,9 @@ impl Content {
         self.text(key).filter(|text| !text.is_empty()).map(Arc::from)
     }
 }
+
+/// In place of an event where the state has none any more.
+pub(super) const GONE: &str = "{}";
 
 /// What of a summary is part of an entry.
 type Visible = (Option<Arc<str>>, Option<Arc<str>>, u64, u64, Arc<[Hero]>);
@@ -63,10 +70,12 @@ impl Fold<'_> {
             "m.room.canonical_alias" => room.canonical_alias = content(json).filled("alias"),
             "m.room.avatar" => room.avatar = content(json).filled("url"),
             // Once encrypted, always encrypted.
+            "m.room.encryption" if json == GONE => {}
             "m.room.encryption" => {
                 let algorithm = content(json).filled("algorithm");
                 room.encryption = algorithm.or(room.encryption.take()).or_else(|| Some("".into()));
             }
+            "m.room.tombstone" if json == GONE => room.successor = None,
             "m.room.tombstone" => {
                 let successor = content(json).filled("replacement_room");
                 room.successor = successor.or_else(|| Some("".into()));
@@ -77,8 +86,32 @@ impl Fold<'_> {
 
     /// Takes in the homeserver's summary, and notes whether what entries show
     /// has changed.
-    pub(super) fn summary_polled(&mut self, room: &mut Room, batch: &RoomBatch) {
-        let summary = &batch.summary;
+    pub(super) fn summary_polled(
+        &mut self,
+        poll: Poll,
+        room: &mut Room,
+        batch: &RoomBatch,
+        chunk: &Chunk,
+    ) {
+        let knew = if batch.section == Section::Leave { 0 } else { poll.knew };
+        if self.is_current(knew, room, chunk) {
+            self.take_summary(room, &batch.summary);
+        }
+        let known = self.ledger.world.room(room.number).map(|known| visible(known));
+        if known.as_ref() != Some(&visible(room)) {
+            room.summary_changed = self.next();
+        }
+    }
+
+    /// Whether no other poller has told of anything that an answer did not
+    /// know.
+    fn is_current(&self, knew: u64, room: &Room, chunk: &Chunk) -> bool {
+        let before = self.ledger.world.room(room.number);
+        chunk.standing != Standing::Unsure
+            || before.is_none_or(|before| before.last_event.0 <= knew)
+    }
+
+    fn take_summary(&mut self, room: &mut Room, summary: &Summary) {
         if let Some(joined) = summary.joined {
             room.joined_count = joined;
             room.counts_exact = true;
@@ -89,25 +122,22 @@ impl Fold<'_> {
         if let Some(ids) = &summary.heroes {
             self.heroes(room, ids);
         }
-        let known = self.ledger.world.room(room.number).map(|known| visible(known));
-        if known.as_ref() != Some(&visible(room)) {
-            room.summary_changed = self.next();
-        }
     }
 
-    /// The heroes that one user was given, and behind them those that others
-    /// were: no user is a hero to themselves, so each user's are different.
+    /// Adds the heroes that one user was given to those that others were: no
+    /// user is a hero to themselves, so each user's are different. Those that
+    /// stay keep their places, so that no answer changes a name needlessly.
     fn heroes(&mut self, room: &mut Room, ids: &[String]) {
-        let mut heroes: Vec<Hero> = Vec::new();
-        for user_id in ids.iter().take(HEROES_MAX) {
-            heroes.push(self.hero(room, user_id));
-        }
-        for known in room.heroes.iter() {
-            let is_there = heroes.iter().any(|hero| hero.user_id == known.user_id);
+        let given = |user_id: &str| ids.iter().any(|id| *id == *user_id);
+        let mut heroes: Vec<Hero> = room.heroes.to_vec();
+        heroes.retain(|known| {
             let membership = self.member(room, &known.user_id).and_then(|it| it.membership);
-            let stays = matches!(membership.as_deref(), Some("join" | "invite"));
-            if !is_there && stays && heroes.len() < HEROES_MAX {
-                heroes.push(known.clone());
+            given(&known.user_id) || matches!(membership.as_deref(), Some("join" | "invite"))
+        });
+        for user_id in ids {
+            let is_there = heroes.iter().any(|hero| *hero.user_id == **user_id);
+            if !is_there && heroes.len() < HEROES_MAX {
+                heroes.push(self.hero(room, user_id));
             }
         }
         room.heroes = heroes.into();

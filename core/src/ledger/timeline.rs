@@ -2,12 +2,13 @@
 
 use rustc_hash::FxHashSet;
 
-use super::{fold::Fold, polled::Poll};
+use super::{fold::Fold, polled::Poll, state::previous_membership};
 use crate::{
     id::{RoomNumber, Sequence},
-    record::{EventRecord, Place, StateRecord, key},
+    record::{EventRecord, Membership, Place, StateRecord, key},
     redaction::redacted_with_because,
-    upstream::{RoomBatch, SyncEvent},
+    request::MEMBER,
+    upstream::{RoomBatch, Section, SyncEvent},
     view::Table,
     world::Room,
 };
@@ -20,9 +21,30 @@ pub(super) struct Chunk {
     pub(super) places: Vec<Option<(Place, bool)>>,
     /// The oldest number from which on the chunk has all that is stored.
     pub(super) oldest: Option<u64>,
+    /// How the answer's knowledge of the room relates to what was stored.
+    pub(super) standing: Standing,
+    /// Whether the chunk is older than what is stored, and lies in a gap of it
+    /// or before it: its events were dropped for that.
+    pub(super) stale: bool,
     /// The same, where nothing newer is stored either.
     pub(super) whole_from: Option<u64>,
 }
+
+/// How much an answer knew of a room, told by its timeline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// There is no telling, or less than was stored.
+    #[default]
+    Unsure,
+    /// Everything that was stored.
+    Level,
+    /// More than was stored.
+    Ahead,
+}
+
+/// Events that are looked at in search of a gap. Behind so many there may as
+/// well be one.
+pub(super) const LOOKED_AT_MAX: usize = 10_000;
 
 /// The greatest integer that every client reads right.
 const INTEGER_MAX: u64 = (1 << 53) - 1;
@@ -47,16 +69,26 @@ impl Fold<'_> {
     /// Appends the new events of `batch` to the room's timeline.
     pub(super) fn timeline(&mut self, poll: Poll, room: &mut Room, batch: &RoomBatch) -> Chunk {
         let mut seen = FxHashSet::default();
-        // A poller that follows the room without a hole tells nothing old.
-        let follows = !poll.initial && !batch.limited;
         let known: Vec<Option<Place>> =
             batch.timeline.iter().map(|event| self.place(room.number, &event.event_id)).collect();
         let in_timeline = |place: &Option<Place>| place.is_some_and(|place| place.timeline);
         let last_known = known.iter().rposition(in_timeline);
-        let mut chunk = Chunk::default();
+        let follows = self.follows(poll, room, batch);
+        let stored = room.last_event.0;
+        let stale = match last_known.and_then(|last| known[last]) {
+            Some(last) => self.gap_after(room, last.sequence),
+            None => !batch.timeline.is_empty() && self.is_overtaken(poll, room, batch, follows),
+        };
+        let mut chunk = Chunk { stale, ..Chunk::default() };
+        let is_level = last_known
+            .is_some_and(|last| known[last].is_some_and(|place| place.sequence == stored));
+        if is_level || (stored == 0 && batch.timeline.is_empty()) {
+            chunk.standing = Standing::Level;
+        }
         let mut leaves_out = false;
         for (index, event) in batch.timeline.iter().enumerate() {
             let is_first_sight = seen.insert(&*event.event_id);
+            let is_old = last_known.is_some_and(|last| index < last);
             let place = match known[index] {
                 _ if !is_first_sight => None,
                 Some(place) if place.timeline => {
@@ -66,13 +98,19 @@ impl Fold<'_> {
                     Some((place, false))
                 }
                 // What comes in front of known events is old: it is not shown.
-                _ if !follows && last_known.is_some_and(|last| index < last) => {
+                // A poller that follows the room without a hole tells nothing
+                // old, and was only told of more than others were.
+                _ if is_old && !(follows && self.is_continuous(room, &known[index..])) => {
                     leaves_out = true;
                     None
                 }
+                _ if !is_old && chunk.stale => None,
                 before => {
+                    if !is_old && (is_level || last_known.is_none()) {
+                        chunk.standing = Standing::Ahead;
+                    }
                     let opens = index == 0;
-                    let gap = opens && starts_segment(poll, room, batch);
+                    let gap = opens && starts_segment(room, batch, follows);
                     let prev_batch = batch.prev_batch.as_ref().filter(|_| opens);
                     let marks = Marks { gap, prev_batch: prev_batch.cloned(), before };
                     Some((self.append(poll, room, event, marks), true))
@@ -87,6 +125,83 @@ impl Fold<'_> {
         let is_newest = newest == Some(room.last_event.0);
         chunk.whole_from = chunk.oldest.filter(|_| is_newest);
         chunk
+    }
+
+    /// Whether nothing lies between the poller's previous answer and a chunk.
+    /// The first chunk of a stay follows nothing, limited or not.
+    fn follows(&self, poll: Poll, room: &Room, batch: &RoomBatch) -> bool {
+        let of_user = self.user_room(poll.user, room);
+        let was_joined = of_user.is_some_and(|it| it.membership == Membership::Join);
+        let was_told = poll.rooms_from == 0 || poll.rooms_from < room.last_event.0;
+        was_joined && was_told && !poll.initial && !poll.repeated && !batch.limited
+    }
+
+    /// Whether a chunk without a known event is older than what is stored:
+    /// other pollers were faster, and something is missing before what they
+    /// brought.
+    fn is_overtaken(&self, poll: Poll, room: &Room, batch: &RoomBatch, follows: bool) -> bool {
+        if !self.shows_timeline(poll, room, batch) {
+            return true;
+        }
+        let place = Place { timeline: true, sequence: room.last_event.0 };
+        let Some(stored) = self.event(room.number, place) else { return false };
+        let newest = batch.timeline.last().map_or(0, |event| event.origin_server_ts);
+        let is_older = newest < stored.origin_server_ts;
+        if batch.section == Section::Leave {
+            // It ends where the user left, whenever it was asked for.
+            return is_older;
+        }
+        if room.last_event.0 <= poll.knew || stored.first_seen_ms < poll.asked_ms {
+            return false;
+        }
+        if poll.repeated {
+            return true;
+        }
+        if follows {
+            return self.gap_after(room, poll.knew);
+        }
+        is_older
+    }
+
+    /// Whether a chunk is a part of the room's timeline: somebody who was only
+    /// invited is given single events out of it.
+    fn shows_timeline(&self, poll: Poll, room: &Room, batch: &RoomBatch) -> bool {
+        if batch.section == Section::Join {
+            return true;
+        }
+        let user_id = self.ledger.world.user_id(poll.user);
+        let own = batch.timeline.iter().rev().find(|event| {
+            let target = event.state_key.as_deref();
+            event.kind == MEMBER && target.is_some() && target == user_id.map(|id| &**id)
+        });
+        match own.and_then(|event| previous_membership(&event.json)) {
+            Some(before) => before == "join",
+            None => {
+                self.user_room(poll.user, room).is_some_and(|it| it.membership == Membership::Join)
+            }
+        }
+    }
+
+    /// Whether the timeline has a gap behind a number.
+    fn gap_after(&self, room: &Room, sequence: u64) -> bool {
+        let place = |sequence| Place { timeline: true, sequence };
+        let from = key::event(room.number, place(sequence.saturating_add(1)));
+        let to = key::event(room.number, place(room.last_event.0.saturating_add(1)));
+        let (mut gap, mut looked_at) = (false, 0);
+        self.scan_back(Table::Events, &from, &to, &mut |_, archive| {
+            looked_at += 1;
+            gap = looked_at > LOOKED_AT_MAX
+                || EventRecord::access(archive).is_some_and(|event| event.gap_before);
+            !gap
+        });
+        gap
+    }
+
+    /// Whether the next known event follows on what is stored before it.
+    fn is_continuous(&self, room: &Room, known: &[Option<Place>]) -> bool {
+        let next = known.iter().flatten().find(|place| place.timeline);
+        let next = next.and_then(|place| self.get(Table::Events, &key::event(room.number, *place)));
+        next.and_then(EventRecord::access).is_some_and(|event| !event.gap_before)
     }
 
     /// The oldest number from which on the chunk has all that is stored: what
@@ -147,6 +262,10 @@ impl Fold<'_> {
         let sent_ms = event.origin_server_ts.min(self.now_ms);
         let came_ms = if poll.initial { sent_ms } else { self.now_ms }.min(INTEGER_MAX);
         let is_first = room.last_event == Sequence::default();
+        if marks.gap {
+            // Who came or went meanwhile, the homeserver does not say.
+            room.members_complete = false;
+        }
         room.last_event = Sequence(place.sequence);
         room.recency_ms = room.recency_ms.max(came_ms);
         if is_bump(&event.kind) || is_first {
@@ -166,7 +285,11 @@ impl Fold<'_> {
 
     /// An event that was only seen in a state block comes in a timeline.
     fn promote(&mut self, room: RoomNumber, event: &SyncEvent, before: Place, place: Place) {
-        self.remove(Table::Events, key::event(room, before));
+        // Until the change has reached it, a shard looks for a user's own member
+        // event where it was.
+        if event.kind != MEMBER {
+            self.remove(Table::Events, key::event(room, before));
+        }
         let Some(state_key) = &event.state_key else { return };
         let key = key::state(room, &event.kind, state_key);
         let entry = self.get(Table::State, &key).and_then(StateRecord::decode);
@@ -176,9 +299,26 @@ impl Fold<'_> {
         self.own_event_moved(room, event, before, place);
     }
 
+    /// Puts numbers aside for the state events of a batch that are not known,
+    /// before its timeline is numbered: they happened before its end, so that
+    /// one who left with it may see them, and before what came after they left.
+    pub(super) fn reserve(&mut self, room: &Room, batch: &RoomBatch) {
+        let own: FxHashSet<&str> = batch.timeline.iter().map(|event| &*event.event_id).collect();
+        let events = batch.state.iter().chain(&batch.timeline);
+        let unknown = events.filter(|event| {
+            let is_state = event.state_key.is_some() && !own.contains(&*event.event_id);
+            is_state && self.place(room.number, &event.event_id).is_none()
+        });
+        let count = unknown.count() as u64;
+        let first = self.ledger.world.sequence.0 + 1;
+        self.reserved = first..first + count;
+        self.ledger.world.sequence.0 += count;
+    }
+
     /// Keeps an event that is state and was not seen in a timeline.
     pub(super) fn keep_state_event(&mut self, room: RoomNumber, event: &SyncEvent) -> Place {
-        let place = Place { timeline: false, sequence: self.next().0 };
+        let sequence = self.reserved.next().unwrap_or_else(|| self.next().0);
+        let place = Place { timeline: false, sequence };
         let record = record(event, self.now_ms, false, None);
         self.put(Table::Events, key::event(room, place), record.encode());
         let id = key::event_id(room, &event.event_id);
@@ -245,12 +385,12 @@ struct Marks {
 
 /// Whether something is missing between what is stored and a batch's first
 /// event, which is not known.
-fn starts_segment(poll: Poll, room: &Room, batch: &RoomBatch) -> bool {
+fn starts_segment(room: &Room, batch: &RoomBatch, follows: bool) -> bool {
     if room.last_event == Sequence::default() {
         let begins = batch.timeline.first().is_some_and(|event| event.kind == "m.room.create");
         return !begins && (batch.limited || batch.prev_batch.is_some());
     }
-    batch.limited || poll.initial
+    !follows
 }
 
 fn record(

@@ -5,12 +5,16 @@
 use std::collections::BTreeSet;
 
 use super::{
-    fold::Fold, polled::Poll, state::previous_membership, summary::content, timeline::Chunk,
+    fold::Fold,
+    polled::Poll,
+    state::previous_membership,
+    summary::content,
+    timeline::{Chunk, LOOKED_AT_MAX},
 };
 use crate::{
     id::{RoomNumber, UserNumber},
     json::push_string,
-    record::{Membership, Place, UserRoomRecord, key},
+    record::{EventRecord, Membership, Place, UserRoomRecord, key},
     request::MEMBER,
     upstream::{RoomBatch, Section, Stripped, SyncEvent},
     view::Table,
@@ -54,8 +58,9 @@ impl Fold<'_> {
         });
         for number in rooms {
             let Some(room) = self.ledger.world.room(number).cloned() else { continue };
-            let before = self.user_room(user, &room);
-            let before = before.filter(|it| !is_over(it.membership) && it.since_ms < poll.asked_ms);
+            // What another poller has told since, the answer may not know yet.
+            let is_due = |it: &UserRoomRecord| !is_over(it.membership) && it.since <= poll.knew;
+            let before = self.user_room(user, &room).filter(is_due);
             let Some(before) = before else { continue };
             let joined = before.membership == Membership::Join;
             let after = UserRoomRecord {
@@ -125,14 +130,17 @@ impl Fold<'_> {
         chunk: &Chunk,
     ) {
         let before = self.user_room(poll.user, room);
+        if poll.repeated && before.is_some() {
+            return;
+        }
         let user_id = self.ledger.world.user_id(poll.user).map(ToString::to_string);
         let user_id = user_id.unwrap_or_default();
         let own = OwnPoll { poll, room, batch, chunk, user_id: &user_id };
         let after = match batch.section {
             Section::Join => self.joined(&own, before.as_ref()),
-            Section::Invite => Some(self.stripped(&own, Membership::Invite, before.as_ref())),
-            Section::Knock => Some(self.stripped(&own, Membership::Knock, before.as_ref())),
-            Section::Leave => Some(self.left(&own, before.as_ref())),
+            Section::Invite => self.stripped(&own, Membership::Invite, before.as_ref()),
+            Section::Knock => self.stripped(&own, Membership::Knock, before.as_ref()),
+            Section::Leave => self.left(&own, before.as_ref()),
         };
         let Some(mut after) = after else { return };
         if let Some(count) = batch.notification_count {
@@ -151,18 +159,21 @@ impl Fold<'_> {
         before: Option<&UserRoomRecord>,
     ) -> Option<UserRoomRecord> {
         let state = self.member(own.room, own.user_id);
-        let is_in = state.as_ref().and_then(|state| state.membership.as_deref());
-        let is_out = is_in.is_some_and(|membership| membership != "join");
-        if is_out && before.is_some_and(|before| is_over(before.membership)) {
+        let raced = state.as_ref().filter(|state| state.changed > own.poll.knew);
+        let told = raced.and_then(|state| state.membership.as_deref());
+        let was_out = before.is_some_and(|before| is_over(before.membership));
+        if matches!(told, Some("leave" | "ban")) || (was_out && told.is_some_and(|it| it != "join"))
+        {
             return None;
         }
         let own_event = state.map(|state| state.place);
         let stays = before.filter(|it| it.membership == Membership::Join && !own.came_back(it));
         let oldest = own.chunk.oldest;
         if let Some(before) = stays {
-            // Late events are numbered as the newest: only who was given all
-            // that there is was given them.
-            let told = own.chunk.whole_from.filter(|_| own.poll.initial || own.batch.limited);
+            // What an answer from before this stay was given is not of it. Late
+            // events are numbered as the newest: only who was given all that
+            // there is was given them.
+            let told = own.chunk.whole_from.filter(|_| before.since <= own.poll.knew);
             let visible_from = told.map_or(before.visible_from, |it| it.min(before.visible_from));
             return Some(UserRoomRecord { own_event, visible_from, ..before.clone() });
         }
@@ -179,21 +190,21 @@ impl Fold<'_> {
         })
     }
 
+    /// `None` where nothing has changed, or where it has since.
     fn stripped(
         &mut self,
         own: &OwnPoll<'_>,
         membership: Membership,
         before: Option<&UserRoomRecord>,
-    ) -> UserRoomRecord {
+    ) -> Option<UserRoomRecord> {
         let stripped = stripped_state(own, membership);
-        if let Some(before) = before
-            && before.membership == membership
-            && before.stripped == stripped
-        {
-            return before.clone();
+        let is_same = before
+            .is_some_and(|before| before.membership == membership && before.stripped == stripped);
+        if is_same || self.is_past(own, before, stripped.last()) {
+            return None;
         }
         let since = self.next().0;
-        UserRoomRecord {
+        Some(UserRoomRecord {
             membership,
             since,
             since_ms: self.now_ms,
@@ -204,14 +215,57 @@ impl Fold<'_> {
             highlight_count: 0,
             changed: 0,
             stripped,
-        }
+        })
     }
 
-    fn left(&mut self, own: &OwnPoll<'_>, before: Option<&UserRoomRecord>) -> UserRoomRecord {
+    /// Whether an invite or knock is one that the user has since followed or
+    /// that has since ended, as another poller has told.
+    fn is_past(
+        &self,
+        own: &OwnPoll<'_>,
+        before: Option<&UserRoomRecord>,
+        event: Option<&String>,
+    ) -> bool {
+        let raced = before.is_some_and(|before| before.since > own.poll.knew);
+        let Some(state) = self.member(own.room, own.user_id).filter(|_| raced) else {
+            return false;
+        };
+        let is_in = before.is_some_and(|before| before.membership == Membership::Join);
+        let event_id = event.and_then(|event| event_id(event));
+        let place = event_id.and_then(|event_id| self.place(own.room.number, &event_id));
+        (is_in && state.membership.as_deref() == Some("join"))
+            || place.is_some_and(|place| place.sequence < state.place.sequence)
+    }
+
+    /// Whether the user has come back since they left, as another poller has
+    /// told.
+    fn is_back(&self, own: &OwnPoll<'_>, before: &UserRoomRecord) -> bool {
+        let raced = self
+            .member(own.room, own.user_id)
+            .filter(|state| !is_over(before.membership) && state.changed > own.poll.knew)
+            .filter(|state| matches!(state.membership.as_deref(), Some("join" | "invite")));
+        let since = raced.and_then(|state| self.event(own.room.number, state.place));
+        since.is_some_and(|since| {
+            own.own_event().is_none_or(|event| event.origin_server_ts < since.origin_server_ts)
+        })
+    }
+
+    /// `None` where the user has since come back.
+    fn left(
+        &mut self,
+        own: &OwnPoll<'_>,
+        before: Option<&UserRoomRecord>,
+    ) -> Option<UserRoomRecord> {
+        if before.is_some_and(|before| self.is_back(own, before)) {
+            return None;
+        }
         let event = own.own_event();
         let state = self.member(own.room, own.user_id);
         let place = match event {
-            Some(event) => self.place(own.room.number, &event.event_id),
+            Some(event) => Some(
+                self.place(own.room.number, &event.event_id)
+                    .unwrap_or_else(|| self.keep_state_event(own.room.number, event)),
+            ),
             None => state
                 .filter(|it| matches!(it.membership.as_deref(), Some("leave" | "ban")))
                 .map(|it| it.place),
@@ -227,7 +281,7 @@ impl Fold<'_> {
             && is_over(before.membership)
         {
             let own_event = place.or(before.own_event);
-            return UserRoomRecord { membership, own_event, ..before.clone() };
+            return Some(UserRoomRecord { membership, own_event, ..before.clone() });
         }
         let was = event.and_then(|event| previous_membership(&event.json));
         let was_joined = match before {
@@ -235,11 +289,12 @@ impl Fold<'_> {
             None => was.as_deref() == Some("join"),
         };
         let was_member = matches!(was.as_deref(), Some("join" | "invite" | "knock"));
-        let in_timeline = place.filter(|place| place.timeline).map(|place| place.sequence);
-        // What the user was given is theirs; what came after it is not.
-        let since = in_timeline.unwrap_or_else(|| self.end_of(own.room, own.chunk));
+        let since = match place {
+            Some(place) => self.end_of_stay(own.room, place, self.sent_ms(own.room, place)),
+            None => self.end_of(own.room, own.chunk),
+        };
         let oldest = own.chunk.oldest.filter(|_| was_joined).unwrap_or(NOTHING);
-        UserRoomRecord {
+        Some(UserRoomRecord {
             membership,
             since,
             since_ms: self.since_ms(own, event),
@@ -253,7 +308,31 @@ impl Fold<'_> {
             highlight_count: 0,
             changed: 0,
             stripped: Vec::new(),
+        })
+    }
+
+    /// The last number that somebody may see whose stay was ended by the event at
+    /// `place`, sent at `sent_ms`. What the timeline does not have lies before
+    /// everything that was sent later, however late it is told.
+    fn end_of_stay(&self, room: &Room, place: Place, sent_ms: u64) -> u64 {
+        if place.timeline {
+            return place.sequence;
         }
+        let timeline = |sequence| key::event(room.number, Place { timeline: true, sequence });
+        let (mut end, mut looked_at) = (0, 0);
+        let to = timeline(place.sequence.saturating_add(1));
+        self.scan_back(Table::Events, &timeline(0), &to, &mut |key, archive| {
+            let event = EventRecord::access(archive);
+            let is_before = event.is_some_and(|event| event.origin_server_ts <= sent_ms);
+            end = key::sequence_of(key).filter(|_| is_before).unwrap_or(0);
+            looked_at += 1;
+            !is_before && looked_at < LOOKED_AT_MAX
+        });
+        end
+    }
+
+    fn sent_ms(&self, room: &Room, place: Place) -> u64 {
+        self.event(room.number, place).map_or(0, |event| event.origin_server_ts)
     }
 
     /// The last number that the batch gave, else the last of the room before it.
@@ -275,24 +354,30 @@ impl Fold<'_> {
     pub(super) fn member_changed(
         &mut self,
         room: &Room,
-        event: &SyncEvent,
-        place: Place,
+        (event, place): (&SyncEvent, Place),
         membership: Option<&str>,
+        knew: u64,
     ) {
         let Some(user_id) = event.state_key.as_deref() else { return };
         let Some(user) = self.ledger.world.user_numbers.get(user_id).copied() else { return };
         if !matches!(membership, Some("leave" | "ban")) {
             return;
         }
-        // Where only the state tells of it, it came before what this batch adds.
-        let last = self.ledger.world.room(room.number).map_or(0, |known| known.last_event.0);
         let Some(before) = self.user_room(user, room).filter(|it| !is_over(it.membership)) else {
             return;
         };
+        // They have come back since, as their own poller has told; if not, it
+        // will tell.
+        let own = before.own_event.filter(|_| before.membership == Membership::Join);
+        let own = own.and_then(|place| self.event(room.number, place));
+        let since_ms = own.map_or(before.since_ms, |own| own.origin_server_ts);
+        if before.since > knew && event.origin_server_ts < since_ms {
+            return;
+        }
         let joined = before.membership == Membership::Join;
         let after = UserRoomRecord {
             membership: ended(&event.json, &event.sender, user_id),
-            since: if place.timeline { place.sequence } else { last },
+            since: self.end_of_stay(room, place, event.origin_server_ts),
             since_ms: self.now_ms,
             own_event: Some(place),
             visible_from: if joined { before.visible_from } else { NOTHING },
@@ -359,6 +444,15 @@ fn blank() -> UserRoomRecord {
 
 fn is_over(membership: Membership) -> bool {
     matches!(membership, Membership::Leave | Membership::Kick | Membership::Ban)
+}
+
+/// `event_id` of a stripped event, where the homeserver left it there.
+fn event_id(json: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Event {
+        event_id: String,
+    }
+    serde_json::from_str::<Event>(json).ok().map(|event| event.event_id)
 }
 
 /// How a stay ended, by the member event that ended it.

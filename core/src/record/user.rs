@@ -93,6 +93,13 @@ pub struct DeviceRecord {
     pub to_device_offset: u64,
     /// Whether the offset has been settled by a first request.
     pub adopted: bool,
+    /// The ledger's sequence when its last answer was taken in. What was known
+    /// then the homeserver knew when it made the next one.
+    pub answered: u64,
+    /// The ledger's sequence when its first answer was taken in, if that was
+    /// without rooms and it is not yet certain that another device has told of
+    /// all that happened before; else 0.
+    pub rooms_from: u64,
 }
 
 /// One user of a device's list changes, in `Table::DeviceLists`.

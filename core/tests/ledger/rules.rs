@@ -1,0 +1,230 @@
+//! One poller, rule by rule: what is stored, and whom it concerns.
+
+use luge_core::{
+    ledger::{Command, MemberList, Reply},
+    record::Membership,
+    upstream::{Summary, SyncBatch},
+    view::{Table, View},
+};
+use serde_json::json;
+
+use crate::table::{
+    ALICE, BOB, Books, CAROL, Who, create, event, invited, joined, left, member, member_after,
+    message, messages, name, redaction, sign_in, stripped, with_state,
+};
+
+fn begun() -> (Books, Who) {
+    let mut books = Books::new();
+    let alice = books.sign_in(ALICE, "A");
+    books.poll(alice, vec![joined(vec![create(), member("join1", ALICE, "join")])]);
+    (books, alice)
+}
+
+#[test]
+fn names_keep_their_numbers() {
+    let mut books = Books::new();
+    let alice = books.sign_in(ALICE, "A");
+    let (second, bob) = (books.sign_in(ALICE, "B"), books.sign_in(BOB, "A"));
+    assert_eq!(second.user, alice.user);
+    assert_ne!(second.device, alice.device);
+    assert_ne!(bob.user, alice.user);
+    let mut books = Books::open(books.tables.clone(), 0);
+    let again = books.apply(Command::SignIn(sign_in(ALICE, "A"))).reply;
+    assert_eq!(again, Reply::SignedIn(alice.user, alice.device));
+    let third = books.sign_in(BOB, "B");
+    assert!(third.device > bob.device);
+}
+
+#[test]
+fn an_event_that_comes_twice_in_a_chunk_is_stored_once() {
+    let (mut books, alice) = begun();
+    books.poll(alice, vec![joined(messages(&["m2", "m2", "m3"]))]);
+    assert_eq!(books.stored(), ["create0", "join1", "m2", "m3"]);
+}
+
+#[test]
+fn an_event_that_was_only_state_moves_into_the_timeline_when_it_comes_there() {
+    let (mut books, alice) = begun();
+    books.apply(Command::Members(MemberList {
+        room: books.number(),
+        events: vec![member("join2", CAROL, "join")],
+        complete: true,
+    }));
+    assert!(!books.state_record("m.room.member", CAROL).unwrap().place.timeline);
+    assert!(!books.stored().contains(&"join2".to_owned()));
+    books.poll(alice, vec![joined(vec![member("join2", CAROL, "join")])]);
+    assert!(books.state_record("m.room.member", CAROL).unwrap().place.timeline);
+    assert_eq!(books.stored(), ["create0", "join1", "join2"]);
+}
+
+#[test]
+fn a_redaction_empties_what_is_stored_and_the_summary() {
+    let (mut books, alice) = begun();
+    books.poll(alice, vec![joined(vec![name("name2", &json!("secret")), message("m3")])]);
+    assert_eq!(books.room().name.as_deref(), Some("secret"));
+    let redactions = vec![redaction("r4", "name2"), redaction("r5", "m3"), redaction("r6", "?")];
+    books.poll(alice, vec![joined(redactions)]);
+    assert_eq!(books.room().name, None);
+    for id in ["name2", "m3"] {
+        let json = books.event(id).unwrap().json;
+        assert!(json.contains("redacted_because") && !json.contains("secret"), "{json}");
+    }
+    let changed = books.state_record("m.room.name", "").unwrap().changed;
+    assert!(changed > books.state_record("m.room.create", "").unwrap().changed);
+}
+
+#[test]
+fn malformed_facts_count_as_absent() {
+    let (mut books, alice) = begun();
+    for (id, name_, expected) in [
+        ("name2", json!(["a"]), None),
+        ("name3", json!("here"), Some("here")),
+        ("name4", json!(""), None),
+        ("name5", json!(null), None),
+    ] {
+        books.poll(alice, vec![joined(vec![name(id, &name_)])]);
+        assert_eq!(books.room().name.as_deref(), expected, "{name_}");
+    }
+    let encryption = |id, algorithm| {
+        event(id, "m.room.encryption", Some(""), &json!({ "algorithm": algorithm }))
+    };
+    books.poll(alice, vec![joined(vec![encryption("enc6", json!("m.megolm.v1.aes-sha2"))])]);
+    books.poll(alice, vec![joined(vec![encryption("enc7", json!(7))])]);
+    assert_eq!(books.room().encryption.as_deref(), Some("m.megolm.v1.aes-sha2"));
+}
+
+#[test]
+fn counts_follow_members_between_summaries() {
+    let (mut books, alice) = begun();
+    let summary = Summary { heroes: None, joined: Some(100), invited: Some(3) };
+    let mut batch = joined(messages(&["m2"]));
+    batch.summary = summary;
+    books.poll(alice, vec![batch]);
+    let moves = vec![
+        member_after("a3", CAROL, "invite", "join"),
+        member_after("b4", BOB, "join", "leave"),
+        member_after("c5", "@dave:example.org", "join", "join"),
+        member_after("d6", "@erin:example.org", "leave", "invite"),
+    ];
+    books.poll(alice, vec![joined(moves)]);
+    assert_eq!((books.room().joined_count, books.room().invited_count), (100, 3));
+}
+
+#[test]
+fn each_user_s_heroes_are_kept_in_place() {
+    let (mut books, alice) = begun();
+    let bob = books.sign_in(BOB, "B");
+    let members = vec![member("join1", ALICE, "join"), member("join2", BOB, "join")];
+    let of = |hero: &str| Summary {
+        heroes: Some(vec![hero.to_owned()]),
+        joined: Some(2),
+        invited: None,
+    };
+    let mut batch = with_state(joined(messages(&["m3"])), members.clone());
+    batch.summary = of(BOB);
+    books.poll(alice, vec![batch.clone()]);
+    batch.summary = of(ALICE);
+    books.poll(bob, vec![batch.clone()]);
+    let heroes = |books: &Books| -> Vec<String> {
+        books.room().heroes.iter().map(|hero| hero.user_id.to_string()).collect()
+    };
+    let both = heroes(&books);
+    assert!(both.contains(&ALICE.to_owned()) && both.contains(&BOB.to_owned()), "{both:?}");
+    let mut batch = joined(messages(&["m4"]));
+    batch.summary = of(BOB);
+    books.poll(alice, vec![batch]);
+    assert_eq!(heroes(&books), both);
+}
+
+#[test]
+fn an_invite_has_the_own_member_event_last_and_a_rejected_one_shows_nothing() {
+    let (mut books, _) = begun();
+    let bob = books.sign_in(BOB, "B");
+    let own = stripped("m.room.member", BOB, ALICE, &json!({ "membership": "invite" }));
+    let named = stripped("m.room.name", "", ALICE, &json!({ "name": "n" }));
+    books.poll(bob, vec![invited(vec![own.clone(), named])]);
+    let record = books.of_user(bob).unwrap();
+    assert_eq!(record.membership, Membership::Invite);
+    assert_eq!(record.stripped.last().map(String::as_str), Some(&*own.json));
+    assert!(books.visible(bob).is_empty());
+    books.poll(bob, vec![left(vec![member_after("leave2", BOB, "invite", "leave")])]);
+    let record = books.of_user(bob).unwrap();
+    assert_eq!(record.membership, Membership::Leave);
+    assert!(record.ever_member);
+    assert!(books.visible(bob).is_empty());
+    assert_eq!(books.stored(), ["create0", "join1"]);
+}
+
+#[test]
+fn an_invite_without_the_own_member_event_gets_one() {
+    let mut books = Books::new();
+    let bob = books.sign_in(BOB, "B");
+    books.poll(bob, vec![invited(Vec::new())]);
+    let record = books.of_user(bob).unwrap();
+    let own: serde_json::Value = serde_json::from_str(record.stripped.last().unwrap()).unwrap();
+    assert_eq!(own["type"], "m.room.member");
+    assert_eq!(own["state_key"], BOB);
+    assert_eq!(own["content"]["membership"], "invite");
+}
+
+#[test]
+fn to_device_messages_come_once_and_never_without_a_new_since() {
+    let (mut books, alice) = begun();
+    let message =
+        || SyncBatch { to_device: vec![r#"{"type":"x"}"#.into()], ..SyncBatch::default() };
+    let applied = books.poll_batch(alice, message());
+    assert!(!applied.early);
+    assert_eq!(books.device(alice).unwrap().to_device_last, 0);
+    let batch = SyncBatch { next_batch: Some("t".to_owned()), ..message() };
+    let applied = books.poll_batch(alice, batch);
+    assert!(applied.change.devices.iter().any(|change| change.to_device));
+    assert_eq!(books.device(alice).unwrap().to_device_last, 1);
+    assert_eq!(books.device(alice).unwrap().since.as_deref(), Some("t"));
+}
+
+#[test]
+fn acknowledged_messages_are_deleted() {
+    let (mut books, alice) = begun();
+    let to_device = vec![r#"{"n":1}"#.into(), r#"{"n":2}"#.into(), r#"{"n":3}"#.into()];
+    let next_batch = Some("t".to_owned());
+    books.poll_batch(alice, SyncBatch { next_batch, to_device, ..SyncBatch::default() });
+    let device = alice.device;
+    books.apply(Command::ToDevice { device, acknowledged: 2, offset: 40 });
+    let kept: Vec<_> = books.entries(Table::ToDevice).into_iter().map(|(_, json)| json).collect();
+    assert_eq!(kept, [br#"{"n":3}"#.to_vec()]);
+    let record = books.device(alice).unwrap();
+    assert_eq!((record.to_device_offset, record.adopted), (40, true));
+}
+
+#[test]
+fn a_purged_device_leaves_nothing_but_its_name() {
+    let (mut books, alice) = begun();
+    let to_device = vec![r#"{"n":1}"#.into()];
+    let device_lists_changed = vec![BOB.to_owned()];
+    let next_batch = Some("t".to_owned());
+    let batch = SyncBatch { next_batch, to_device, device_lists_changed, ..SyncBatch::default() };
+    books.poll_batch(alice, batch);
+    let applied = books.apply(Command::Purge(alice.device));
+    assert!(applied.change.devices.iter().all(|change| change.purged));
+    for table in [Table::ToDevice, Table::DeviceLists, Table::Tokens] {
+        assert!(books.entries(table).is_empty(), "{table:?}");
+    }
+    assert_eq!(books.device(alice), None);
+    // A poll that was on its way brings nothing back.
+    let before = books.entries(Table::Events);
+    books.poll_from(alice, Some("t".to_owned()), vec![joined(messages(&["m9"]))]);
+    assert_eq!(books.entries(Table::Events), before);
+    assert_eq!(books.sign_in(ALICE, "A").device, alice.device);
+}
+
+#[test]
+fn a_forgotten_room_is_forgotten_only_by_who_is_out_of_it() {
+    let (mut books, alice) = begun();
+    let (user, room) = (alice.user, books.number());
+    books.apply(Command::Forget { user, room });
+    assert!(books.of_user(alice).is_some());
+    books.poll(alice, vec![left(vec![member_after("leave2", ALICE, "join", "leave")])]);
+    books.apply(Command::Forget { user, room });
+    assert_eq!(books.of_user(alice), None);
+    assert!(books.tables.get(Table::Rooms, &luge_core::record::key::room(room)).is_some());
+}
