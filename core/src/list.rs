@@ -61,6 +61,29 @@ pub fn members(
     all.into_iter().map(|(_, _, room)| *room).filter(passes).collect()
 }
 
+/// Those of [`members`] that windows up to `end` reach, and how many there are
+/// in all: a long list is not collected to show its beginning.
+pub fn head(
+    source: Source<'_>,
+    dialect: Dialect,
+    filters: &Filters,
+    newly_left: &[Rank],
+    end: u64,
+) -> (Vec<RoomNumber>, usize) {
+    let is_order = newly_left.is_empty()
+        && filters.is_empty()
+        && !dialect.hides_rooms()
+        && !dialect.hides_old_rooms();
+    if is_order {
+        let order = &source.user.order;
+        let end = usize::try_from(end).unwrap_or(usize::MAX).saturating_add(1);
+        return (order.iter().take(end).map(|(_, _, room)| *room).collect(), order.len());
+    }
+    let members = members(source, dialect, filters, newly_left);
+    let count = members.len();
+    (members, count)
+}
+
 /// The part of `rooms` in a range with both ends included; nothing where the
 /// range is inverted or beyond the end.
 pub fn window(rooms: &[RoomNumber], (from, to): (u64, u64)) -> &[RoomNumber] {

@@ -226,10 +226,13 @@ impl<'a> Selection<'a> {
         }
         let mut lists = Vec::with_capacity(request.lists.len());
         for (key, wanted) in &request.lists {
-            let mut members =
-                list::members(self.asked.source, request.dialect, &wanted.filters, &newly_left);
+            let end = wanted.ranges.iter().map(|(_, to)| *to).max().unwrap_or(0);
+            let end = if request.dialect.keeps_responses() { u64::MAX } else { end };
+            let (source, filters) = (self.asked.source, &wanted.filters);
+            let (mut members, count) =
+                list::head(source, request.dialect, filters, &newly_left, end);
             let config = self.shared(&wanted.config);
-            let mut answer = List { count: members.len() as u64, ..List::default() };
+            let mut answer = List { count: count as u64, ..List::default() };
             if request.dialect.keeps_responses() {
                 list::sort(self.asked.source, &mut members, wanted);
                 answer.operations = self.operations(key, wanted, &members);
