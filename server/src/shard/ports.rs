@@ -28,7 +28,7 @@ use luge_io::{
     oneshot, task, time,
     turn::Flow,
 };
-use luge_store::Store;
+use luge_store::{ReadError, Store};
 use rustc_hash::FxHashMap;
 
 use crate::{
@@ -204,13 +204,15 @@ impl Ports {
         let ports = Rc::clone(self);
         drop(task::spawn(async move {
             let validation = match ports.names(user, device) {
-                Some((user_id, device_id)) => {
+                Ok(Some((user_id, device_id))) => {
                     let homeserver = &ports.config.homeserver;
                     upstream::validate(homeserver, &token, &user_id, &device_id).await
                 }
+                // It was purged a moment ago.
+                Ok(None) => Validation::Refused(Refusal::logged_out()),
                 // Not a 401, at which a client throws its session away: the
                 // fault is here.
-                None => Validation::Unknown(Refusal::new(
+                Err(_) => Validation::Unknown(Refusal::new(
                     502,
                     "M_UNKNOWN",
                     "Luge cannot read what it knows of the device: ask again",
@@ -220,12 +222,17 @@ impl Ports {
         }));
     }
 
-    fn names(&self, user: UserNumber, device: DeviceNumber) -> Option<(String, String)> {
-        let user_id = self.config.ledger.world().user_id(user)?.to_string();
-        let read = self.config.store.read(|reader| {
+    /// The ids of a user and a device; `None` where the device is gone.
+    fn names(
+        &self,
+        user: UserNumber,
+        device: DeviceNumber,
+    ) -> Result<Option<(String, String)>, ReadError> {
+        let record = self.config.store.read(|reader| {
             reader.get(Table::Devices, &key::device(device)).and_then(DeviceRecord::decode)
-        });
-        Some((user_id, read.ok()??.device_id))
+        })?;
+        let user_id = self.config.ledger.world().user_id(user).map(ToString::to_string);
+        Ok(user_id.zip(record.map(|record| record.device_id)))
     }
 
     fn fetch(self: &Rc<Self>, order: FetchOrder) {
