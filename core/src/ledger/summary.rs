@@ -112,6 +112,9 @@ impl Fold<'_> {
     }
 
     fn take_summary(&mut self, room: &mut Room, summary: &Summary) {
+        if let Some(ids) = &summary.heroes {
+            self.heroes(room, ids);
+        }
         if let Some(joined) = summary.joined {
             room.joined_count = joined;
             room.counts_exact = true;
@@ -119,14 +122,12 @@ impl Fold<'_> {
         if let Some(invited) = summary.invited {
             room.invited_count = invited;
         }
-        if let Some(ids) = &summary.heroes {
-            self.heroes(room, ids);
-        }
     }
 
     /// Adds the heroes that one user was given to those that others were: no
     /// user is a hero to themselves, so each user's are different. Those that
-    /// stay keep their places, so that no answer changes a name needlessly.
+    /// stay keep their places, so that no answer changes a name needlessly; the
+    /// first summary goes before what was guessed without one.
     fn heroes(&mut self, room: &mut Room, ids: &[String]) {
         let given = |user_id: &str| ids.iter().any(|id| *id == *user_id);
         let mut heroes: Vec<Hero> = room.heroes.to_vec();
@@ -134,6 +135,12 @@ impl Fold<'_> {
             let membership = self.member(room, &known.user_id).and_then(|it| it.membership);
             given(&known.user_id) || matches!(membership.as_deref(), Some("join" | "invite"))
         });
+        if !room.counts_exact {
+            let guessed = std::mem::take(&mut heroes);
+            heroes.extend(ids.iter().take(HEROES_MAX).map(|user_id| self.hero(room, user_id)));
+            heroes.extend(guessed.into_iter().filter(|hero| !given(&hero.user_id)));
+            heroes.truncate(HEROES_MAX);
+        }
         for user_id in ids {
             let is_there = heroes.iter().any(|hero| *hero.user_id == **user_id);
             if !is_there && heroes.len() < HEROES_MAX {
