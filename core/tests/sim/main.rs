@@ -84,9 +84,11 @@ fn sim_equal_seeds_have_equal_traces() {
 }
 
 /// Goal: a thousand users through a million events in one run. For a release
-/// build; `LUGE_SIM_USERS` and `LUGE_SIM_EVENTS` change its size.
+/// build; `LUGE_SIM_USERS` and `LUGE_SIM_EVENTS` change its size. With 200 users
+/// it fails after a second: somebody is shown receipts of a room that they have
+/// left. Whether Luge is wrong there, or the check is too strict, is not known.
 #[test]
-#[ignore = "takes minutes: run it in release, with --ignored"]
+#[ignore = "fails: what is shown to who has left is not yet right, or not yet checked right, at this size"]
 fn sim_a_thousand_users_through_a_million_events() {
     let number = |name: &str, default: usize| {
         std::env::var(name).map_or(default, |value| value.parse().expect("a number"))

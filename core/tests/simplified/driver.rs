@@ -56,6 +56,8 @@ pub(crate) struct Luge {
     pub(crate) fetches: Vec<FetchOrder>,
     /// Whether tokens are found valid as soon as somebody asks.
     pub(crate) validates: bool,
+    /// What the homeserver gives for paging back, where it is asked.
+    pub(crate) paging_token: Option<&'static str>,
     pub(crate) drained: bool,
 }
 
@@ -91,6 +93,7 @@ impl Luge {
             answers: BTreeMap::new(),
             fetches: Vec::new(),
             validates: true,
+            paging_token: None,
             drained: false,
         }
     }
@@ -346,9 +349,13 @@ impl Luge {
             Effect::Fetch(order) => {
                 let want = order.want.clone();
                 self.fetches.push(order);
-                // Nobody gives a token for paging back unless a test does.
-                if matches!(want, Want::PrevBatch(..)) {
-                    self.apply(Event::Fetched { want, succeeded: false });
+                if let Want::PrevBatch(room, sequence, _) = want {
+                    let token = self.paging_token.map(str::to_owned);
+                    let succeeded = token.is_some();
+                    if let Some(token) = token {
+                        self.command(Command::PrevBatch { room, sequence, token });
+                    }
+                    self.apply(Event::Fetched { want, succeeded });
                 }
             }
             Effect::Ledger(command) => drop(self.command(command)),

@@ -202,6 +202,18 @@ fn a_rejected_since_starts_over_upstream_alone() {
     assert_eq!(answer["rooms"]["!r:x"].get("initial"), None);
 }
 
+/// Goal: the homeserver deletes what the next `since` acknowledges, so that it is
+/// the durable one, whatever an answer said (INV-6).
+#[test]
+fn the_next_poll_goes_on_from_what_is_durable() {
+    let (mut luge, alice) = room();
+    luge.ask(&alice, request());
+    let durable = luge.poll(&alice).expect("it polls").since.clone();
+    assert!(durable.is_some());
+    luge.end_poll(&alice, PollOutcome::Advanced { since: Some("ahead".to_owned()) });
+    assert_eq!(luge.poll(&alice).expect("it polls on").since, durable);
+}
+
 /// Goal: an unknown token is asked about before anything is told.
 #[test]
 fn nothing_is_told_before_the_token_is_known() {

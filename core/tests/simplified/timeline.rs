@@ -85,6 +85,20 @@ fn news_beyond_the_limit_are_limited() {
     assert_eq!((&room["limited"], &room["num_live"]), (&true.into(), &2.into()));
 }
 
+/// Goal: without a token the client would have a hole that it cannot see, so the
+/// answer waits for one.
+#[test]
+fn a_token_for_paging_back_is_fetched_and_waited_for() {
+    let (mut luge, alice) = room(0);
+    let answer = luge.ask(&alice, request(2));
+    luge.sync(&alice, gap("!r:x", &[], &messages(0, 6), "p0"));
+    luge.paging_token = Some("p4");
+    let answer = luge.ask(&alice, at(position(&answer), request(2)));
+    let room = &answer["rooms"]["!r:x"];
+    assert_eq!(timeline(&answer, "!r:x"), ["$m4", "$m5"]);
+    assert_eq!((&room["limited"], &room["prev_batch"]), (&true.into(), &"p4".into()));
+}
+
 /// Goal: a gap of the homeserver's reaches the client, also with few events.
 #[test]
 fn a_gap_is_never_read_across() {
