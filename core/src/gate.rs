@@ -159,11 +159,14 @@ impl<'a> Gate<'a> {
         content?.get("url")?.as_str().map(str::to_owned)
     }
 
-    /// Whether the room is encrypted, as far as the user may know.
+    /// Whether the room is encrypted, as far as the user may know: for who has
+    /// left, whether it was.
     pub fn is_encrypted(&self) -> bool {
-        let (joined, was_there) = (self.is_joined(), self.has_left());
-        if joined || was_there {
+        if self.is_joined() {
             return self.room.encryption.is_some();
+        }
+        if self.has_left() {
+            return self.state("m.room.encryption", "").is_some();
         }
         self.stripped().iter().any(|event| stripped_content(event, "m.room.encryption").is_some())
     }

@@ -114,11 +114,12 @@ fn room_passes(
         return false;
     };
     let invited = of_user.membership == Membership::Invite;
+    let joined = of_user.membership == Membership::Join;
     let is = |wanted: Option<bool>, is: Option<bool>| wanted.is_none() || wanted == is;
     let tagged = |tags: &BTreeSet<String>| of_user.tags.iter().any(|tag| tags.contains(tag));
     is(filters.is_dm, Some(source.user.direct.contains(&facts.id)))
         && is(filters.is_invite, Some(invited))
-        && is(filters.is_tombstoned, Some(facts.successor.is_some()))
+        && is(filters.is_tombstoned, Some(joined && facts.successor.is_some()))
         && (filters.is_encrypted.is_none()
             || is(filters.is_encrypted, is_encrypted(source, facts, of_user)))
         && type_passes(source, filters, facts, of_user)
@@ -143,8 +144,12 @@ fn is_stripped(of_user: &UserRoom) -> bool {
 }
 
 fn is_encrypted(source: Source<'_>, room: &Room, of_user: &UserRoom) -> Option<bool> {
-    if !is_stripped(of_user) {
+    if of_user.membership == Membership::Join {
         return Some(room.encryption.is_some());
+    }
+    if !is_stripped(of_user) {
+        let gate = Gate::new(source.view, room, source.user, source.world.sequence);
+        return gate.map(|gate| gate.is_encrypted());
     }
     let stripped = of_user.stripped(source.view, source.user.number, room.number);
     let has = |kind: &str| stripped.iter().any(|event| stripped_content(event, kind).is_some());

@@ -31,6 +31,9 @@ pub struct Asked<'a> {
     pub of_device: &'a DeviceRecord,
     /// When its device lists last changed, or later.
     pub device_lists_changed: Sequence,
+    /// How long an event of the user's own waits for the device's poller to
+    /// tell of it, in milliseconds; 0 where nothing is to wait.
+    pub transaction_id_wait_ms: u64,
     /// The request.
     pub request: &'a Request,
     /// The time, unix milliseconds.

@@ -85,10 +85,6 @@ pub(super) struct TimelineTurn {
     pub(super) held_back: Option<(Sequence, u64)>,
 }
 
-/// How long a user's own event waits for the device's own poller, which alone
-/// knows its transaction id: without it a client shows the message twice.
-const OWN_EVENT_PATIENCE_MS: u64 = 3_000;
-
 /// The events that the client lacks, or all that it asks for where the room is
 /// new to it or it asks for more than before.
 pub(super) fn timeline(
@@ -144,19 +140,21 @@ pub(super) fn timeline(
 
 /// The first fresh event of the user's own behind `news_after` that the device's
 /// poller has yet to report, and until when it is waited for: what is told ends
-/// before it.
+/// before it. That poller alone knows the transaction id, without which a client
+/// shows its message twice.
 fn own_news(
     turn: RoomTurn<'_>,
     stretch: &Stretch,
     news_after: Sequence,
 ) -> Option<(Sequence, u64)> {
+    let wait_ms = turn.asked.transaction_id_wait_ms;
     // Of a room that was left nothing more is told that could bring it later.
-    if !turn.gate.is_joined() {
+    if wait_ms == 0 || !turn.gate.is_joined() {
         return None;
     }
     let room = turn.gate.room_number();
     let user_id = &*turn.asked.source.user.id;
-    let until = |event: &TimelineEvent| event.record.first_seen_ms + OWN_EVENT_PATIENCE_MS;
+    let until = |event: &TimelineEvent| event.record.first_seen_ms.saturating_add(wait_ms);
     let held = stretch.events.iter().find(|event| {
         let key = key::transaction_id(turn.asked.device, room, event.sequence);
         event.sequence > news_after.0

@@ -24,6 +24,11 @@ pub struct ShardLimits {
     /// How long a request waits for a token for paging back, where its answer
     /// would else have a hole.
     pub prev_batch_patience_ms: u64,
+    /// How long an event of the user's own that another user's poller brought
+    /// first is held back for the device's own poller, which alone knows its
+    /// transaction id; 0 for not at all. Nothing is held back from a device
+    /// whose poller is not running.
+    pub transaction_id_wait_ms: u64,
     /// How long a request waits for its token to be validated.
     pub validation_patience_ms: u64,
     /// How long the homeserver's word about a token holds.
@@ -70,6 +75,7 @@ impl Default for ShardLimits {
             patience_ms: 60_000,
             members_patience_ms: 2_000,
             prev_batch_patience_ms: 500,
+            transaction_id_wait_ms: 1_000,
             validation_patience_ms: 30_000,
             token_ttl_ms: 60_000,
             park_after_ms: 600_000,

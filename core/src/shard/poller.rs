@@ -47,6 +47,13 @@ pub(super) enum Phase {
     Waiting(u64),
 }
 
+impl Poller {
+    /// Whether the homeserver is about to tell the device what is new to it.
+    pub(super) fn is_running(&self) -> bool {
+        self.phase == Phase::InFlight
+    }
+}
+
 /// Initial syncs, which cost a homeserver most: only so many at once.
 #[derive(Debug, Default)]
 pub(super) struct InitialSyncs {

@@ -317,6 +317,11 @@ impl Shard {
             device: place.device,
             of_device: &device.record,
             device_lists_changed: device.lists_changed,
+            transaction_id_wait_ms: if device.poller.is_running() {
+                self.limits.transaction_id_wait_ms
+            } else {
+                0
+            },
             request: &held.request,
             now_ms: self.now_ms,
             base: held.base.as_ref(),

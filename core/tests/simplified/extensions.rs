@@ -195,6 +195,19 @@ fn typing_replaces_and_ends() {
     assert_eq!(rooms(&answer), [] as [&str; 0]);
 }
 
+/// Goal: a room that comes into scope brings who is typing in it.
+#[test]
+fn typing_is_told_of_a_room_that_comes_into_scope() {
+    let (mut luge, alice) = two_rooms();
+    luge.sync(&alice, typing("!a:x", &[BOB]));
+    let answer = luge.ask(&alice, on("typing"));
+    assert_eq!(room_ids(&answer["extensions"]["typing"]), [] as [&str; 0]);
+    luge.sync(&alice, joined("!a:x", &[message("$up", BOB)]));
+    let answer = luge.ask(&alice, at(position(&answer), on("typing")));
+    let content = &answer["extensions"]["typing"]["rooms"]["!a:x"]["content"];
+    assert_eq!(content["user_ids"], json!([BOB]));
+}
+
 /// Goal: receipts: those on the events sent and one's own, then every one.
 #[test]
 fn receipts_come_with_their_events_and_then_all() {

@@ -85,6 +85,37 @@ fn any_event_moves_its_room_to_the_top() {
     assert_eq!(rooms(&answer), ["!0:x"], "the others have not changed");
 }
 
+/// Goal: rooms that come in one answer are in the order of their last events,
+/// whose clocks may lie, but not to lead what comes later.
+#[test]
+fn rooms_of_one_answer_are_in_the_order_of_their_last_events() {
+    let mut luge = Luge::new();
+    let alice = luge.sign_in(ALICE, "A");
+    let room = |id: &str, last_ms: u64| {
+        let mut last = message(&format!("${id}-last"), BOB);
+        last["origin_server_ts"] = last_ms.into();
+        joined(
+            &format!("!{id}:x"),
+            &[beginning(&format!("${id}"), &[ALICE, BOB]), vec![last]].concat(),
+        )
+    };
+    let now_ms = luge.now_ms();
+    let old = [room("a", now_ms - 3_000), room("b", now_ms + 9_000_000), room("c", now_ms - 9_000)];
+    luge.sync(&alice, all(old));
+    let answer = luge.ask(&alice, list(1, json!([])));
+    assert_eq!(window(&answer, "all", 0), ["!b:x", "!a:x", "!c:x"]);
+    for room in ["!a:x", "!b:x", "!c:x"] {
+        let stamp = answer["rooms"][room]["bump_stamp"].as_u64().expect("a stamp");
+        assert!((1..=now_ms).contains(&stamp), "{room}: {stamp}");
+    }
+    luge.wait(1_000);
+    luge.sync(&alice, joined("!c:x", &[message("$now", BOB)]));
+    let answer = luge.ask(&alice, list(1, json!([])));
+    assert_eq!(window(&answer, "all", 0), ["!c:x", "!b:x", "!a:x"]);
+    let stamp = |room: &str| answer["rooms"][room]["bump_stamp"].as_u64();
+    assert!(stamp("!c:x") > stamp("!b:x"), "stamps are comparable across rooms");
+}
+
 /// Goal: an answer says nothing of what the client holds.
 #[test]
 fn rooms_without_updates_have_no_entry() {

@@ -287,6 +287,20 @@ fn a_forgotten_room_is_gone_until_it_is_joined_again() {
     assert_eq!(answer["rooms"]["!r:x"]["initial"], true);
 }
 
+/// Goal: somebody may be invited again to a room that they forgot.
+#[test]
+fn a_forgotten_room_is_back_with_an_invite() {
+    let (mut luge, _alice, bob) = together();
+    luge.sync(&bob, left("!r:x", &[made("$kick", ALICE, BOB, "leave")]));
+    luge.forget(&bob, "!r:x");
+    let answer = luge.ask(&bob, me(5));
+    assert_eq!(answer["lists"]["all"]["count"], 0);
+    luge.sync(&bob, invited("!r:x", ALICE, BOB));
+    let answer = luge.ask(&bob, at(position(&answer), me(5)));
+    assert_eq!(window(&answer, "all", 0), ["!r:x"]);
+    assert!(answer["rooms"]["!r:x"]["invite_state"].is_array());
+}
+
 /// Goal: a profile change is no new stay.
 #[test]
 fn a_change_of_profile_is_an_update_not_a_new_room() {

@@ -175,6 +175,24 @@ fn only_bump_events_move_the_stamp() {
     assert_eq!((rooms(&answer), stamp(&answer)), (vec!["!r:x"], None));
 }
 
+/// Goal: where no bump event is known there is a stamp all the same: that of the
+/// oldest event known.
+#[test]
+fn a_room_without_bump_events_has_a_stamp() {
+    let mut luge = Luge::new();
+    let alice = luge.sign_in(ALICE, "A");
+    let mut oldest = name("$n1", BOB, "One");
+    oldest["origin_server_ts"] = 1_500_000_000_000_u64.into();
+    let events = [oldest, name("$n2", BOB, "Two")];
+    let before = json!({
+        "timeline": {"limited": true, "prev_batch": "p"},
+        "state": {"events": [member("$join", ALICE, "join")]},
+    });
+    luge.sync(&alice, joined_with("!r:x", &events, before));
+    let answer = luge.ask(&alice, request());
+    assert_eq!(answer["rooms"]["!r:x"]["bump_stamp"], 1_500_000_000_000_u64);
+}
+
 /// Goal: an invite's stamp is its own, whatever goes on in the room.
 #[test]
 fn an_invite_is_not_moved_by_what_the_invited_cannot_see() {
