@@ -84,6 +84,8 @@ pub struct RequestLimits {
     pub timeout_ms_cap: u64,
     /// Depth of a body's JSON.
     pub depth_max: usize,
+    /// Bytes of what a connection of MSC3575 asks for, request by request.
+    pub sticky_bytes_max: usize,
 }
 
 impl Default for RequestLimits {
@@ -101,6 +103,7 @@ impl Default for RequestLimits {
             required_state_max: 500,
             timeout_ms_cap: 300_000,
             depth_max: 64,
+            sticky_bytes_max: 1 << 20,
         }
     }
 }
@@ -150,5 +153,131 @@ mod tests {
             assert_eq!(parsed(dialect, "0", &long).unwrap_err().errcode(), "M_INVALID_PARAM");
             assert!(parsed(dialect, "0", "nonsense").is_err());
         }
+    }
+
+    const DIALECTS: [Dialect; 3] = [Dialect::Simplified, Dialect::V4, Dialect::Msc3575];
+
+    /// Limits that are no defaults: who does not ask them fails here.
+    const SMALL: RequestLimits = RequestLimits {
+        lists_max: 2,
+        ranges_max: 2,
+        subscriptions_max: 3,
+        v4_subscriptions_max: 2,
+        list_key_bytes_max: 4,
+        conn_id_bytes_max: 5,
+        txn_id_bytes_max: 6,
+        timeline_limit_cap: 7,
+        timeline_limit_max: 8,
+        required_state_max: 2,
+        timeout_ms_cap: 9,
+        depth_max: 6,
+        sticky_bytes_max: 2_000,
+    };
+
+    fn parsed(dialect: Dialect, body: &str) -> Result<Request, RequestError> {
+        let mut request = parse(dialect, &[], body.as_bytes(), "@me:x", &SMALL)?;
+        request.settle(None).map(|()| request)
+    }
+
+    /// A list or a subscription with this many events and pieces of state.
+    fn config(dialect: Dialect, events: u64, states: usize) -> String {
+        let entries = |one: &str| vec![one; states].join(",");
+        let state = match dialect {
+            Dialect::V4 => format!(r#"{{"include":[{}]}}"#, entries(r#"{"type":"a"}"#)),
+            _ => format!("[{}]", entries(r#"["a",""]"#)),
+        };
+        format!(r#""timeline_limit":{events},"required_state":{state}"#)
+    }
+
+    fn many(member: &str, dialect: Dialect, count: usize) -> String {
+        let one = |at| format!(r#""!{at}":{{{}}}"#, config(dialect, 1, 0)).replace('!', "r");
+        let all: Vec<String> = (0..count).map(one).collect();
+        format!(r#"{{"{member}":{{{}}}}}"#, all.join(","))
+    }
+
+    /// Goal: each limit is kept at its very value, is the configured one, and is
+    /// refused with the code that the dialect's clients know.
+    #[test]
+    fn each_limit_is_refused_with_its_dialects_code() {
+        let list = |key: &str, config: String| format!(r#"{{"lists":{{"{key}":{{{config}}}}}}}"#);
+        for dialect in DIALECTS {
+            let of = |code: [&'static str; 3]| match dialect {
+                Dialect::Simplified => code[0],
+                Dialect::V4 => code[1],
+                Dialect::Msc3575 => code[2],
+            };
+            let invalid = "M_INVALID_PARAM";
+            let bad = "M_BAD_JSON";
+            let codes = of([bad, invalid, invalid]);
+            for (limit, fits, exceeds, code) in [
+                ("lists", many("lists", dialect, 2), many("lists", dialect, 3), codes),
+                (
+                    "key",
+                    list("abcd", config(dialect, 1, 0)),
+                    list("abcde", config(dialect, 1, 0)),
+                    codes,
+                ),
+                (
+                    "events",
+                    list("a", config(dialect, 8, 0)),
+                    list("a", config(dialect, 9, 0)),
+                    codes,
+                ),
+                (
+                    "state",
+                    list("a", config(dialect, 1, 2)),
+                    list("a", config(dialect, 1, 3)),
+                    of([bad, invalid, bad]),
+                ),
+                (
+                    "conn_id",
+                    r#"{"conn_id":"abcde"}"#.to_owned(),
+                    r#"{"conn_id":"abcdef"}"#.to_owned(),
+                    invalid,
+                ),
+                (
+                    "depth",
+                    r#"{"x":[[[[[]]]]]}"#.to_owned(),
+                    r#"{"x":[[[[[[]]]]]]}"#.to_owned(),
+                    bad,
+                ),
+            ] {
+                let fits = parsed(dialect, &fits);
+                assert!(fits.is_ok(), "{dialect:?}, {limit}: {fits:?}");
+                let error = parsed(dialect, &exceeds).expect_err(limit);
+                assert_eq!(error.errcode(), code, "{dialect:?}, {limit}: {error}");
+            }
+        }
+        assert!(parsed(Dialect::Msc3575, r#"{"txn_id":"abcdef"}"#).is_ok());
+        let error = parsed(Dialect::Msc3575, r#"{"txn_id":"abcdefg"}"#).unwrap_err();
+        assert_eq!(error.errcode(), "M_INVALID_PARAM");
+    }
+
+    /// Goal: what is capped is capped at the configured value, and no error.
+    #[test]
+    fn what_is_capped_is_cut_to_the_configured_value() {
+        for dialect in DIALECTS {
+            let list = format!(r#"{{"timeout":99,"lists":{{"a":{{{}}}}}}}"#, config(dialect, 8, 0));
+            let request = parsed(dialect, &list).unwrap();
+            assert_eq!(request.lists[0].1.config.timeline_limit, 7, "{dialect:?}");
+            if dialect != Dialect::Simplified {
+                // Absent or not, MSC3575 has a time to wait, and v4 has it in the body.
+                assert_eq!(request.timeout_ms, 9, "{dialect:?}");
+            }
+            let query = [("timeout".to_owned(), "99".to_owned())];
+            if dialect != Dialect::V4 {
+                let request = parse(dialect, &query, b"{}", "@me:x", &SMALL).unwrap();
+                assert_eq!(request.timeout_ms, 9, "{dialect:?}");
+                let ranges = r#""ranges":[[0,0],[2,2],[4,4]]"#;
+                let body = format!(r#"{{"lists":{{"a":{{{ranges},{}}}}}}}"#, config(dialect, 1, 0));
+                let request = parsed(dialect, &body).unwrap();
+                assert_eq!(request.lists[0].1.ranges, [(0, 0), (2, 2)], "{dialect:?}");
+                let rooms = parsed(dialect, &many("room_subscriptions", dialect, 4)).unwrap();
+                assert_eq!(rooms.subscriptions.len(), 3, "{dialect:?}");
+            }
+        }
+        let rooms = |count| parsed(Dialect::V4, &many("room_subscriptions", Dialect::V4, count));
+        assert_eq!(rooms(2).unwrap().subscriptions.len(), 2);
+        assert_eq!(rooms(3).unwrap_err().errcode(), "M_INVALID_PARAM");
     }
 }

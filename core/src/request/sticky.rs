@@ -40,6 +40,8 @@ pub struct Changes {
     pub lists_max: usize,
     /// Subscriptions that a connection may have; those beyond are ignored.
     pub subscriptions_max: usize,
+    /// Bytes that all of it may take, written down.
+    pub sticky_bytes_max: usize,
 }
 
 /// What changes of a list; `None` for what does not.
@@ -166,6 +168,14 @@ impl Sticky {
             settings.rooms = rooms.or(settings.rooms.take());
             settings.since = since.or(settings.since.take());
             settings.limit = limit.or(settings.limit);
+        }
+        let bytes = serde_json::to_vec(self).map_or(usize::MAX, |written| written.len());
+        if bytes > changes.sticky_bytes_max {
+            let problem = format!(
+                "comes, with what the connection asked for before, to more than {} bytes",
+                changes.sticky_bytes_max
+            );
+            return Err(RequestError::invalid("the request", problem));
         }
         Ok(())
     }

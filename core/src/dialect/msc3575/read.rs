@@ -44,7 +44,8 @@ pub fn parse(
         dialect: Dialect::Msc3575,
         conn_id: body::conn_id(&body, limits)?,
         position: find(query, "pos").map(str::to_owned),
-        timeout_ms: body::query_timeout(find(query, "timeout"), limits)?.unwrap_or(TIMEOUT_MS),
+        timeout_ms: body::query_timeout(find(query, "timeout"), limits)?
+            .unwrap_or(TIMEOUT_MS.min(limits.timeout_ms_cap)),
         lists: Vec::new(),
         subscriptions: Vec::new(),
         extensions: Extensions::default(),
@@ -76,6 +77,7 @@ impl Reader<'_> {
             extensions: extensions(&body)?,
             lists_max: self.limits.lists_max,
             subscriptions_max: self.limits.subscriptions_max,
+            sticky_bytes_max: self.limits.sticky_bytes_max,
             digest: xxh3_64(Value::Object(body).to_string().as_bytes()),
         })
     }
@@ -325,6 +327,29 @@ mod tests {
             let error = parsed(&body).unwrap_err();
             assert_eq!(error.errcode(), errcode, "{body}: {error}");
         }
+    }
+
+    /// Goal: what is asked for request by request does not grow without bound.
+    #[test]
+    fn what_a_connection_asks_for_has_a_size() {
+        let limits = RequestLimits { sticky_bytes_max: 12_000, ..RequestLimits::default() };
+        let tags = |list: usize| {
+            let body = format!(
+                r#"{{"lists":{{"{list}":{{"filters":{{"tags":["{}"]}}}}}}}}"#,
+                "t".repeat(3_000)
+            );
+            parse(&[], body.as_bytes(), "@me:x", &limits).unwrap()
+        };
+        let mut sticky = None;
+        for list in 0..3 {
+            let mut request = tags(list);
+            request.settle(sticky.as_ref()).unwrap();
+            sticky = request.sticky;
+        }
+        assert_eq!(tags(3).settle(sticky.as_ref()).unwrap_err().errcode(), "M_INVALID_PARAM");
+        tags(2).settle(sticky.as_ref()).expect("what replaces adds nothing");
+        let mut none = parse(&[], b"{}", "@me:x", &limits).unwrap();
+        none.settle(sticky.as_ref()).expect("what adds nothing is no more");
     }
 
     #[test]
