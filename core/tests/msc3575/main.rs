@@ -15,6 +15,7 @@ mod driver;
 mod events;
 
 mod conversation;
+mod deviations;
 mod lists;
 mod model;
 mod orders;

@@ -185,6 +185,49 @@ fn pairs_filter_all_state() {
     assert_eq!(required(&answer, "!r:x"), ["$r-create", "$r-join-a", "$r-levels"]);
 }
 
+/// Goal: a type, a state key or both may be `*`, and `$ME` is the user under any
+/// type.
+#[test]
+fn patterns_select_state() {
+    let more = [
+        name("$n", ALICE, "N"),
+        state("$w1", "org.widget", "1", ALICE, json!({})),
+        state("$v1", "org.other", "1", ALICE, json!({})),
+        state("$w2", "org.widget", "2", ALICE, json!({})),
+        state("$mine", "org.mine", ALICE, ALICE, json!({})),
+        state("$bobs", "org.mine", BOB, BOB, json!({})),
+        message("$m", BOB),
+    ];
+    let events = [&beginning("$r", &[ALICE, BOB])[..], &more].concat();
+    let (mut luge, alice) = alice_with(joined("!r:x", &events));
+    for (asked, expected) in [
+        (json!([]), vec![]),
+        (json!([["*", "1"]]), vec!["$v1", "$w1"]),
+        (json!([["*", ""]]), vec!["$n", "$r-create", "$r-levels"]),
+        (json!([["*", "$ME"]]), vec!["$mine", "$r-join-a"]),
+        (json!([["org.mine", "$ME"]]), vec!["$mine"]),
+        (json!([["org.mine", "*"]]), vec!["$bobs", "$mine"]),
+        (json!([["org.widget", "*"], ["*", "1"]]), vec!["$v1", "$w1", "$w2"]),
+        (
+            json!([["m.room.member", "$LAZY"], ["m.room.member", "$ME"]]),
+            vec!["$r-join-a", "$r-join-b"],
+        ),
+        (json!([["org.mine", "$LAZY"]]), vec![]),
+        (
+            json!([
+                ["*", "*"],
+                ["org.widget", "1"],
+                ["m.room.member", "$LAZY"],
+                ["org.mine", "$ME"]
+            ]),
+            vec!["$mine", "$n", "$r-create", "$r-join-b", "$r-levels", "$v1", "$w1"],
+        ),
+    ] {
+        let answer = luge.ask(&alice, top(1, json!({"required_state": asked})));
+        assert_eq!(required(&answer, "!r:x"), expected, "{asked}");
+    }
+}
+
 /// Goal: a ban ends the room for the banned, with nothing from behind it.
 #[test]
 fn a_banned_user_sees_up_to_the_ban() {
