@@ -16,7 +16,7 @@ use crate::{
         StateRecord, key,
     },
     user::{User, UserRoom},
-    view::{Direction, Table, View},
+    view::{Direction, KeyRanges, Table, View},
     world::{Hero, Room},
 };
 
@@ -313,44 +313,48 @@ impl<'a> Gate<'a> {
         is_it.then(|| self.visible_state(entry)).flatten()
     }
 
-    /// Visits the entries of one type, or all, that may be seen and that
-    /// `wanted` lets through (type, state key, changed).
+    /// Visits the events of the entries in `ranges` of the state table that may
+    /// be seen and that `wanted` lets through (type, state key, changed), in no
+    /// order that means something.
     pub fn each_state(
         &self,
-        kind: Option<&str>,
+        ranges: &KeyRanges,
         wanted: &mut dyn FnMut(&str, &str, Sequence) -> bool,
-        visit: &mut dyn FnMut(VisibleState),
+        visit: &mut dyn FnMut(&str),
     ) {
-        let from = match kind {
-            Some(kind) => key::state_of_type(self.room.number, kind),
-            None => key::room(self.room.number),
-        };
-        let to = key::after_prefix(&from);
-        self.view.scan(Table::State, &from, &to, Direction::Forward, &mut |_, archive| {
+        let mut events = KeyRanges::default();
+        self.view.scan_ranges(Table::State, ranges, &mut |_, archive| {
             let Some(entry) = StateRecord::access(archive) else { return true };
             if wanted(&entry.kind, &entry.state_key, Sequence(entry.changed.to_native()))
-                && let Some(state) = self.visible_state(entry)
+                && let Some(place) = self.visible_place(entry)
             {
-                visit(state);
+                key::add_event(&mut events, self.room.number, place);
+            }
+            true
+        });
+        events.settle();
+        self.view.scan_ranges(Table::Events, &events, &mut |_, archive| {
+            if let Some(record) = EventRecord::access(archive) {
+                visit(&record.json);
             }
             true
         });
     }
 
-    fn visible_state(&self, entry: &ArchivedStateRecord) -> Option<VisibleState> {
-        let changed = Sequence(entry.changed.to_native());
+    /// Where the event of an entry lies, if the entry may be seen.
+    fn visible_place(&self, entry: &ArchivedStateRecord) -> Option<Place> {
         let place =
             Place { timeline: entry.place.timeline, sequence: entry.place.sequence.to_native() };
-        if !self.is_joined() {
-            let own = self.of_user.own_event == Some(place);
-            if !self.has_left() || (changed.0 > self.visible.1 && !own) {
-                return None;
-            }
-        }
+        let own = self.of_user.own_event == Some(place);
+        let is_seen = self.is_joined()
+            || (self.has_left() && (own || entry.changed.to_native() <= self.visible.1));
+        is_seen.then_some(place)
+    }
+
+    fn visible_state(&self, entry: &ArchivedStateRecord) -> Option<VisibleState> {
+        let place = self.visible_place(entry)?;
         Some(VisibleState {
-            kind: entry.kind.as_str().to_owned(),
-            state_key: entry.state_key.as_str().to_owned(),
-            changed,
+            changed: Sequence(entry.changed.to_native()),
             json: self.event_json(place)?,
         })
     }
@@ -424,10 +428,6 @@ const OWN_RECEIPTS_MAX: usize = 100;
 /// An entry of the state that may be seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VisibleState {
-    /// `type`.
-    pub kind: String,
-    /// `state_key`.
-    pub state_key: String,
     /// When it last changed.
     pub changed: Sequence,
     /// The event.

@@ -6,9 +6,13 @@
 //! ledger has published but not yet committed lies in a [`Pending`] that a
 //! [`Layered`] view reads first.
 
+mod ranges;
+
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use imbl::OrdMap;
+
+pub use ranges::{KeyRanges, visit_ranges};
 
 /// The tables of the store. The discriminants are part of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,6 +117,10 @@ pub trait View {
     /// Visits the entries with `from <= key < to` until `visit` returns false.
     /// An empty `to` means no upper bound.
     fn scan(&self, table: Table, from: &[u8], to: &[u8], direction: Direction, visit: Visit<'_>);
+
+    /// Visits the entries in settled `ranges`, in order of their keys, until
+    /// `visit` returns false.
+    fn scan_ranges(&self, table: Table, ranges: &KeyRanges, visit: Visit<'_>);
 }
 
 /// One change to the tables; `None` removes the key.
@@ -168,16 +176,51 @@ impl<V: View + ?Sized> View for Layered<'_, V> {
         if direction == Direction::Backward {
             above.reverse();
         }
-        merge(&above, self.below, (table, from, to, direction), visit);
+        let below = |visit: Visit<'_>| self.below.scan(table, from, to, direction, visit);
+        merge(&above, direction, below, visit);
+    }
+
+    fn scan_ranges(&self, table: Table, ranges: &KeyRanges, visit: Visit<'_>) {
+        let above = self.above(table, ranges);
+        if above.is_empty() {
+            return self.below.scan_ranges(table, ranges, visit);
+        }
+        let below = |visit: Visit<'_>| self.below.scan_ranges(table, ranges, visit);
+        merge(&above, Direction::Forward, below, visit);
     }
 }
 
-/// Visits `above` and the view below in one order; an entry above hides its
+/// A key that was written, and what is there now.
+type Above<'a> = (&'a [u8], Option<&'a [u8]>);
+
+impl<'a, V: View + ?Sized> Layered<'a, V> {
+    /// What is pending in settled `ranges`.
+    fn above(&self, table: Table, ranges: &KeyRanges) -> Vec<Above<'a>> {
+        let mut ranges = ranges.iter().peekable();
+        let first = ranges.peek().map(|(from, _)| (table, Box::from(*from)));
+        let Some(first) = first.filter(|_| !self.pending.is_empty()) else { return Vec::new() };
+        let mut above = Vec::new();
+        for ((at, key), value) in self.pending.range(first..) {
+            while ranges.next_if(|(_, to)| !ranges::is_before(key, to)).is_some() {}
+            match ranges.peek() {
+                Some((from, _)) if *at == table => {
+                    if &**key >= *from {
+                        above.push((&**key, value.as_deref()));
+                    }
+                }
+                _ => break,
+            }
+        }
+        above
+    }
+}
+
+/// Visits `above` and what `below` visits in one order; an entry above hides its
 /// equal below.
-fn merge<V: View + ?Sized>(
-    above: &[(&[u8], Option<&[u8]>)],
-    below: &V,
-    (table, from, to, direction): (Table, &[u8], &[u8], Direction),
+fn merge(
+    above: &[Above<'_>],
+    direction: Direction,
+    below: impl FnOnce(Visit<'_>),
     visit: Visit<'_>,
 ) {
     let comes_first = |left: &[u8], right: &[u8]| match direction {
@@ -186,7 +229,7 @@ fn merge<V: View + ?Sized>(
     };
     let mut next = 0;
     let mut going = true;
-    below.scan(table, from, to, direction, &mut |key, value| {
+    below(&mut |key, value| {
         while let Some(&(over_key, over_value)) = above.get(next) {
             if !comes_first(over_key, key) {
                 break;
@@ -246,5 +289,14 @@ impl View for MemoryTables {
             Direction::Forward => drop(entries.iter().all(&mut visit)),
             Direction::Backward => drop(entries.iter().rev().all(&mut visit)),
         }
+    }
+
+    fn scan_ranges(&self, table: Table, ranges: &KeyRanges, visit: Visit<'_>) {
+        let seek = |from: &[u8]| {
+            let of_table = self.0.range((table, Box::from(from))..);
+            let of_table = of_table.take_while(move |((at, _), _)| *at == table);
+            of_table.map(|((_, key), value)| (&**key, &**value))
+        };
+        visit_ranges(ranges, seek, visit);
     }
 }

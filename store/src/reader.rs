@@ -6,7 +6,7 @@
 use std::{fmt, ops::Bound, sync::atomic::Ordering};
 
 use heed::{MdbError, RoTxn, WithoutTls};
-use luge_core::view::{Direction, KEY_BYTES_MAX, Table, View, Visit};
+use luge_core::view::{Direction, KEY_BYTES_MAX, KeyRanges, Table, View, Visit, visit_ranges};
 
 use crate::{
     archive::{self, Damaged},
@@ -132,6 +132,21 @@ impl View for Reader<'_> {
         if let Err(error) = scanned {
             self.inner.note_failure(table, &error);
         }
+    }
+
+    fn scan_ranges(&self, table: Table, ranges: &KeyRanges, visit: Visit<'_>) {
+        let seek = |from: &[u8]| {
+            let low = if from.is_empty() { Bound::Unbounded } else { Bound::Included(from) };
+            let range = (low, Bound::<&[u8]>::Unbounded);
+            let entries = self.inner.tables.of(table).range(&self.transaction, &range);
+            let entries = entries.map_err(|error| self.inner.note_failure(table, &error));
+            entries.into_iter().flatten().map_while(|entry| {
+                entry.map_err(|error| self.inner.note_failure(table, &error)).ok()
+            })
+        };
+        visit_ranges(ranges, seek, &mut |key, value| {
+            self.checked(table, key, value).is_none_or(|archive| visit(key, archive))
+        });
     }
 }
 

@@ -176,9 +176,14 @@ fn prev_batch(stretch: &Stretch) -> Option<String> {
 }
 
 fn push_event(turn: RoomTurn<'_>, events: &mut Objects, event: &TimelineEvent) {
-    let room = turn.gate.room_number();
-    let key = key::transaction_id(turn.asked.device, room, event.sequence);
-    let transaction_id = turn.asked.source.view.get(Table::TransactionIds, &key);
+    // Only who has sent an event can have given it one.
+    let is_own = event.record.sender == *turn.asked.source.user.id;
+    let transaction_id = is_own.then(|| {
+        let room = turn.gate.room_number();
+        let key = key::transaction_id(turn.asked.device, room, event.sequence);
+        turn.asked.source.view.get(Table::TransactionIds, &key)
+    });
+    let transaction_id = transaction_id.flatten();
     let transaction_id = transaction_id.and_then(|bytes| std::str::from_utf8(bytes).ok());
     match transaction_id.filter(|transaction_id| !transaction_id.is_empty()) {
         Some(transaction_id) => {

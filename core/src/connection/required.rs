@@ -9,7 +9,13 @@ use super::{
     state::SentRoom,
 };
 pub(super) use crate::request::MEMBER;
-use crate::{gate::VisibleState, id::Sequence, request::RequiredState, response::Objects};
+use crate::{
+    id::{RoomNumber, Sequence},
+    record::key,
+    request::RequiredState,
+    response::Objects,
+    view::KeyRanges,
+};
 
 /// Members remembered of a room as told for the timeline's sake; beyond it some
 /// are told again.
@@ -58,7 +64,7 @@ pub(super) fn state(
             && (Arc::ptr_eq(&sent.config, turn.config) || sent.config.required_state.covers(wanted))
     });
     if !unchanged {
-        each_wanted(turn, wanted, &is_new, &mut |entry| required.events.push(&entry.json));
+        each_wanted(turn, wanted, &is_new, &mut |event| required.events.push(event));
         if wanted.wants_all_members() && !turn.gate.members_complete() {
             wants.push(Want::Members(turn.gate.room_number()));
         }
@@ -78,34 +84,38 @@ fn is_between(turn: RoomTurn<'_>, sent: &SentRoom, changed: Sequence) -> bool {
     changed > sent.cursor && changed <= turn.asked.source.world.sequence
 }
 
-/// Visits the wanted entries that are new to the client, each once.
+/// Visits the events of the wanted entries that are new to the client, each once.
 pub(super) fn each_wanted(
     turn: RoomTurn<'_>,
     wanted: &RequiredState,
     is_new: &dyn Fn(&str, &str, Sequence) -> bool,
-    visit: &mut dyn FnMut(VisibleState),
+    visit: &mut dyn FnMut(&str),
 ) {
+    let ranges = ranges(turn.gate.room_number(), wanted);
+    let mut wants = |kind: &str, state_key: &str, changed| {
+        wanted.matches(kind, state_key) && is_new(kind, state_key, changed)
+    };
+    turn.gate.each_state(&ranges, &mut wants, visit);
+}
+
+/// Where in the state table everything lies that is wanted of a room, and
+/// perhaps more.
+fn ranges(room: RoomNumber, wanted: &RequiredState) -> KeyRanges {
+    let mut ranges = KeyRanges::default();
     if wanted.all || !wanted.state_keys.is_empty() || !wanted.partial.is_empty() {
-        let mut wants = |kind: &str, state_key: &str, changed| {
-            wanted.matches(kind, state_key) && is_new(kind, state_key, changed)
-        };
-        return turn.gate.each_state(None, &mut wants, visit);
+        ranges.add_prefix(&key::room(room));
+        return ranges;
     }
     for (kind, keys) in &wanted.types {
         match keys {
-            None => {
-                turn.gate.each_state(Some(kind), &mut |kind, key, at| is_new(kind, key, at), visit);
-            }
+            None => ranges.add_prefix(&key::state_of_type(room, kind)),
             Some(keys) => {
-                for state_key in keys {
-                    let entry = turn.gate.state(kind, state_key);
-                    if let Some(entry) = entry.filter(|it| is_new(kind, state_key, it.changed)) {
-                        visit(entry);
-                    }
-                }
+                keys.iter().for_each(|it| key::add_state(&mut ranges, room, kind, it));
             }
         }
     }
+    ranges.settle();
+    ranges
 }
 
 /// The members of `people` that the client does not hold, and those that it

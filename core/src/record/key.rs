@@ -3,7 +3,7 @@
 use super::event::Place;
 use crate::{
     id::{DeviceNumber, RoomNumber, UserNumber},
-    view::KEY_BYTES_MAX,
+    view::{KEY_BYTES_MAX, KeyRanges},
 };
 
 /// A key.
@@ -64,6 +64,12 @@ pub fn event(room: RoomNumber, place: Place) -> Key {
     join(&[&room.0.to_be_bytes(), &[u8::from(place.timeline)], &place.sequence.to_be_bytes()])
 }
 
+/// Adds the key of an event to `ranges`.
+pub fn add_event(ranges: &mut KeyRanges, room: RoomNumber, place: Place) {
+    let (room, timeline) = (room.0.to_be_bytes(), [u8::from(place.timeline)]);
+    ranges.add_key(&[&room, &timeline, &place.sequence.to_be_bytes()]);
+}
+
 /// `Table::EventIds`; the value is [`place_bytes`].
 pub fn event_id(room: RoomNumber, event_id: &str) -> Key {
     join(&[&room.0.to_be_bytes(), event_id.as_bytes()])
@@ -96,6 +102,15 @@ pub fn number_from(value: &[u8]) -> Option<u32> {
 pub fn state(room: RoomNumber, kind: &str, state_key: &str) -> Key {
     let key = join(&[&room.0.to_be_bytes(), kind.as_bytes(), b"\0", state_key.as_bytes()]);
     if key.len() <= KEY_BYTES_MAX { key } else { digested(&key, 5 + kind.len()) }
+}
+
+/// Adds the key of an entry of the state to `ranges`.
+pub fn add_state(ranges: &mut KeyRanges, room: RoomNumber, kind: &str, state_key: &str) {
+    if 5 + kind.len() + state_key.len() <= KEY_BYTES_MAX {
+        ranges.add_key(&[&room.0.to_be_bytes(), kind.as_bytes(), b"\0", state_key.as_bytes()]);
+    } else {
+        ranges.add_key(&[&state(room, kind, state_key)]);
+    }
 }
 
 /// `Table::State`: what the keys of one type begin with.
