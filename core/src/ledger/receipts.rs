@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{fold::Fold, polled::Poll};
 use crate::{
+    id::Sequence,
     record::{ReceiptRecord, key},
     upstream::Receipt,
     view::Table,
@@ -11,12 +12,15 @@ use crate::{
 };
 
 impl Fold<'_> {
-    /// Who is typing, where the batch says so.
+    /// Who is typing, where the batch says so. It is not stored: the first word
+    /// about it is news even where it is that nobody is, since a client may have
+    /// been told otherwise before Luge started.
     pub(super) fn typing(&mut self, room: &mut Room, typing: Option<&[String]>) {
         let Some(typing) = typing else { return };
+        let is_known = room.typing_changed != Sequence::default();
         let same = room.typing.len() == typing.len()
             && room.typing.iter().zip(typing).all(|(known, user_id)| **known == **user_id);
-        if !same {
+        if !(is_known && same) {
             room.typing = typing.iter().map(|user_id| Arc::from(&**user_id)).collect();
             room.typing_changed = self.next();
         }

@@ -208,6 +208,22 @@ fn typing_is_told_of_a_room_that_comes_into_scope() {
     assert_eq!(content["user_ids"], json!([BOB]));
 }
 
+/// Goal: nobody types for ever because Luge started anew in between.
+#[test]
+fn typing_that_was_told_before_a_restart_ends() {
+    let (mut luge, alice) = two_rooms();
+    luge.sync(&alice, typing("!b:x", &[BOB]));
+    let answer = luge.ask(&alice, on("typing"));
+    assert_eq!(answer["extensions"]["typing"]["rooms"]["!b:x"]["content"]["user_ids"][0], BOB);
+    let answer = luge.ask(&alice, at(position(&answer), on("typing")));
+    luge.restart();
+    let held = luge.send(&alice, waiting(position(&answer), on("typing")));
+    luge.sync(&alice, typing("!b:x", &[]));
+    let answer = luge.body(held);
+    let expected = json!({"!b:x": {"type": "m.typing", "content": {"user_ids": []}}});
+    assert_eq!(answer["extensions"]["typing"]["rooms"], expected);
+}
+
 /// Goal: receipts: those on the events sent and one's own, then every one.
 #[test]
 fn receipts_come_with_their_events_and_then_all() {
