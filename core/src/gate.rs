@@ -143,13 +143,20 @@ impl<'a> Gate<'a> {
 
     /// The name, or else the alias, that an invite or knock shows.
     pub fn stripped_name(&self) -> Option<String> {
+        self.stripped_given_name().or_else(|| self.stripped_text("m.room.canonical_alias", "alias"))
+    }
+
+    /// `m.room.name` that an invite or knock shows.
+    pub fn stripped_given_name(&self) -> Option<String> {
+        self.stripped_text("m.room.name", "name")
+    }
+
+    /// A text in the content of the stripped event of type `kind`, if not empty.
+    fn stripped_text(&self, kind: &str, key: &str) -> Option<String> {
         let stripped = self.stripped();
-        let text = |kind: &str, key: &str| {
-            let content = stripped.iter().find_map(|event| stripped_content(event, kind))?;
-            let text = content.get(key)?.as_str()?;
-            (!text.is_empty()).then(|| text.to_owned())
-        };
-        text("m.room.name", "name").or_else(|| text("m.room.canonical_alias", "alias"))
+        let content = stripped.iter().find_map(|event| stripped_content(event, kind))?;
+        let text = content.get(key)?.as_str()?;
+        (!text.is_empty()).then(|| text.to_owned())
     }
 
     /// `url` of the avatar that an invite or knock shows.

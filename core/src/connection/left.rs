@@ -40,6 +40,8 @@ pub(super) fn stripped_outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         // Who is invited knows of one member and of themselves.
         (entry.joined_count, entry.invited_count) = (Some(1), Some(1));
         entry.unread = Some(unread(turn.gate));
+    } else if let Some(name) = turn.gate.stripped_given_name() {
+        entry.name = Mention::Set(name.into());
     }
     Some(Outcome {
         entry: Some(entry),

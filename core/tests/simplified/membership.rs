@@ -82,6 +82,35 @@ fn a_knock_has_its_stripped_state_under_the_same_name() {
     assert_eq!(window(&answer, "all", 0), ["!k:x"]);
 }
 
+/// Goal: an invite or a knock tells the name that its stripped state has, and
+/// nothing that could pass for one.
+#[test]
+fn an_invite_or_knock_tells_the_name_of_its_stripped_state() {
+    let name = |content: Value| ("m.room.name", content);
+    for (kind, (type_, content), told) in [
+        ("invite", name(json!({"name": "N"})), Some("N")),
+        ("knock", name(json!({"name": "N"})), Some("N")),
+        ("invite", name(json!({"name": ""})), None),
+        ("invite", name(json!({"name": {"deep": "N"}})), None),
+        ("invite", name(json!({})), None),
+        ("invite", ("m.room.canonical_alias", json!({"alias": "#n:x"})), None),
+        ("invite", ("m.room.topic", json!({"topic": "N"})), None),
+    ] {
+        let mut luge = Luge::new();
+        let carol = luge.fresh(CAROL);
+        let events = json!([
+            {"type": type_, "state_key": "", "sender": BOB, "content": content},
+            {"type": "m.room.member", "state_key": CAROL, "sender": BOB, "content": {"membership": kind}},
+        ]);
+        let stripped_state = format!("{kind}_state");
+        luge.sync(&carol, json!({"rooms": {kind: {"!i:x": {stripped_state: {"events": events}}}}}));
+        let answer = luge.ask(&carol, me(5));
+        let room = &answer["rooms"]["!i:x"];
+        assert_eq!(room.get("name").and_then(Value::as_str), told, "{events}");
+        assert_eq!(room["invite_state"].as_array().map(Vec::len), Some(2), "{events}");
+    }
+}
+
 /// Goal: an invite that is accepted becomes a room like any other.
 #[test]
 fn an_accepted_invite_comes_whole() {
