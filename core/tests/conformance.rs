@@ -32,6 +32,7 @@ fn every_named_test_exists() {
         ("v4", &["core/tests/v4"]),
         ("msc3575", &["core/tests/msc3575"]),
         ("sim", &["core/tests/sim"]),
+        ("replay", &["core/tests/replay"]),
         ("unit", &["core/src"]),
         ("faults", &["server/tests/faults"]),
         ("front", &["server/tests/front"]),

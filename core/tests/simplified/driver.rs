@@ -58,6 +58,8 @@ pub(crate) struct Luge {
     pub(crate) validates: bool,
     /// What the homeserver gives for paging back, where it is asked.
     pub(crate) paging_token: Option<&'static str>,
+    /// Whether it gives a token that names the event in front of which it is.
+    pub(crate) pages_by_event: bool,
     pub(crate) drained: bool,
 }
 
@@ -94,6 +96,7 @@ impl Luge {
             fetches: Vec::new(),
             validates: true,
             paging_token: None,
+            pages_by_event: false,
             drained: false,
         }
     }
@@ -349,8 +352,11 @@ impl Luge {
             Effect::Fetch(order) => {
                 let want = order.want.clone();
                 self.fetches.push(order);
-                if let Want::PrevBatch(room, sequence, _) = want {
+                if let Want::PrevBatch(room, sequence, event_id) = &want {
+                    let (room, sequence) = (*room, *sequence);
                     let token = self.paging_token.map(str::to_owned);
+                    let token =
+                        token.or_else(|| self.pages_by_event.then(|| format!("before-{event_id}")));
                     let succeeded = token.is_some();
                     if let Some(token) = token {
                         self.command(Command::PrevBatch { room, sequence, token });
