@@ -10,7 +10,7 @@ use crate::{
     },
     homeserver::Homeserver,
     player::Answered,
-    recording::{Exchange, elements, text},
+    recording::{elements, text},
 };
 
 /// One way in which Luge's answers differ from the homeserver's.
@@ -305,12 +305,21 @@ fn is_of_the_moment(it: &Difference, _: &Beside<'_>) -> bool {
     members.all(|(key, _)| matches!(&**key, "age" | "membership"))
 }
 
-fn is_read_ahead(_: &Difference, beside: &Beside<'_>) -> bool {
-    reads_ahead(beside.answered.exchange)
-}
-
 /// The stream of account data had not moved.
-pub(crate) fn reads_ahead(exchange: &Exchange) -> bool {
+fn is_read_ahead(_: &Difference, beside: &Beside<'_>) -> bool {
+    let exchange = beside.answered.exchange;
     let before = exchange.asked_from().map(|it| it.account_data);
     before.is_some() && before == exchange.answered_at().map(|it| it.account_data)
+}
+
+/// Whether account data that it read ahead is all that the homeserver answered
+/// with: that is no news yet.
+pub(crate) fn is_all_read_ahead(answered: &Answered<'_>) -> bool {
+    let (exchange, recorded) = (answered.exchange, answered.recorded);
+    let extensions = &recorded["extensions"];
+    let account_data = elements(&extensions["account_data"]["global"]);
+    exchange.asked_from() == exchange.answered_at()
+        && !account_data.is_empty()
+        && recorded["rooms"] == serde_json::json!({})
+        && extensions["typing"]["rooms"] == serde_json::json!({})
 }
