@@ -12,6 +12,7 @@ mod driver;
 mod compare;
 mod differences;
 mod homeserver;
+mod moving;
 mod player;
 mod recording;
 
