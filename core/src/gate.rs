@@ -17,7 +17,7 @@ use crate::{
     },
     user::{User, UserRoom},
     view::{Direction, KeyRanges, Table, View},
-    world::{Hero, Room},
+    world::{Hero, Removed, Room},
 };
 
 /// What one user may see of one room.
@@ -346,6 +346,19 @@ impl<'a> Gate<'a> {
             }
             true
         });
+    }
+
+    /// The entries of the state that were removed, as far as the user may know.
+    pub fn removed_state(&self) -> impl Iterator<Item = &'a Removed> {
+        let last = if self.is_joined() { u64::MAX } else { self.visible.1 };
+        self.room.removed.iter().filter(move |removed| removed.changed.0 <= last)
+    }
+
+    /// Up to which number entries may have been removed that
+    /// [`Self::removed_state`] does not name.
+    pub fn removed_before(&self) -> Sequence {
+        let last = if self.is_joined() { u64::MAX } else { self.visible.1 };
+        Sequence(self.room.removed_before.0.min(last))
     }
 
     /// Where the event of an entry lies, if the entry may be seen.

@@ -64,6 +64,22 @@ pub struct Hero {
 /// How many heroes are kept, so that five remain without the one who asks.
 pub const HEROES_MAX: usize = 6;
 
+/// An entry of a room's state that is there no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// `type`.
+    pub kind: Arc<str>,
+    /// `state_key`.
+    pub state_key: Arc<str>,
+    /// When it was found to be gone, in the ledger's sequence.
+    pub changed: Sequence,
+}
+
+/// How many removed entries of a room are known one by one. Of older ones only
+/// the last number is kept: who was told of the room before it is told all of
+/// it again.
+pub const REMOVED_MAX: usize = 32;
+
 /// A room's global facts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Room {
@@ -111,6 +127,17 @@ pub struct Room {
     /// When a fact of this summary that clients see last changed: name, avatar,
     /// counts, heroes.
     pub summary_changed: Sequence,
+    /// Entries of the state that were removed and not set again, oldest first; at
+    /// most [`REMOVED_MAX`].
+    pub removed: Arc<[Removed]>,
+    /// Entries may have been removed up to this number that are not among them.
+    pub removed_before: Sequence,
+    /// When the stored state last came to be in doubt.
+    pub suspected: Sequence,
+    /// Up to here it was compared with the homeserver's.
+    pub repaired: Sequence,
+    /// When that was, unix milliseconds.
+    pub repaired_ms: u64,
     /// When the last receipt came.
     pub receipts_changed: Sequence,
     /// Who is typing.
@@ -129,12 +156,37 @@ impl Room {
         facts.into_iter().fold(self.last_event, Sequence::max)
     }
 
+    /// Whether the stored state is in doubt.
+    pub fn is_suspect(&self) -> bool {
+        self.suspected > self.repaired
+    }
+
+    /// Notes that an entry of the state is there no more.
+    pub fn note_removed(&mut self, removed: Removed) {
+        let mut all: Vec<Removed> = self.removed.to_vec();
+        all.retain(|it| (&it.kind, &it.state_key) != (&removed.kind, &removed.state_key));
+        all.push(removed);
+        if all.len() > REMOVED_MAX {
+            self.removed_before = self.removed_before.max(all.remove(0).changed);
+        }
+        self.removed = all.into();
+    }
+
+    /// Notes that an entry of the state is there.
+    pub fn note_set(&mut self, kind: &str, state_key: &str) {
+        let is_it = |it: &Removed| *it.kind == *kind && *it.state_key == *state_key;
+        if self.removed.iter().any(is_it) {
+            self.removed = self.removed.iter().filter(|it| !is_it(it)).cloned().collect();
+        }
+    }
+
     /// What the store keeps of it.
     pub fn to_record(&self) -> RoomRecord {
         let text = |value: &Option<Arc<str>>| value.as_deref().map(str::to_owned);
         let hero = |hero: &Hero| {
             (hero.user_id.to_string(), text(&hero.displayname), text(&hero.avatar_url))
         };
+        let removed = |it: &Removed| (it.kind.to_string(), it.state_key.to_string(), it.changed.0);
         RoomRecord {
             version: text(&self.version),
             room_type: text(&self.room_type),
@@ -154,6 +206,11 @@ impl Room {
             bump_stamp: self.bump_stamp,
             state_changed: self.state_changed.0,
             summary_changed: self.summary_changed.0,
+            removed: self.removed.iter().map(removed).collect(),
+            removed_before: self.removed_before.0,
+            suspected: self.suspected.0,
+            repaired: self.repaired.0,
+            repaired_ms: self.repaired_ms,
             receipts_changed: self.receipts_changed.0,
         }
     }
@@ -166,6 +223,11 @@ impl Room {
             user_id: user_id.into(),
             displayname: text(displayname),
             avatar_url: text(avatar_url),
+        };
+        let removed = |(kind, state_key, changed): (String, String, u64)| Removed {
+            kind: kind.into(),
+            state_key: state_key.into(),
+            changed: Sequence(changed),
         };
         Self {
             number,
@@ -188,6 +250,11 @@ impl Room {
             bump_stamp: record.bump_stamp,
             state_changed: Sequence(record.state_changed),
             summary_changed: Sequence(record.summary_changed),
+            removed: record.removed.into_iter().map(removed).collect(),
+            removed_before: Sequence(record.removed_before),
+            suspected: Sequence(record.suspected),
+            repaired: Sequence(record.repaired),
+            repaired_ms: record.repaired_ms,
             receipts_changed: Sequence(record.receipts_changed),
             typing: Arc::default(),
             typing_changed: Sequence::default(),

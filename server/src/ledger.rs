@@ -220,7 +220,8 @@ impl Thread {
         let rooms = change.rooms.iter().filter_map(|room| world.room(*room));
         let members = rooms.flat_map(|room| room.local_users.keys().copied());
         let mut missing = count;
-        for user in users.chain(devices).chain(members) {
+        let suspecting = change.suspects.iter().map(|(user, _)| *user);
+        for user in users.chain(devices).chain(suspecting).chain(members) {
             let shard = self.shards.shard_of(user);
             if !std::mem::replace(&mut interested[shard], true) {
                 missing -= 1;

@@ -65,6 +65,8 @@ pub enum Want {
     Member(RoomNumber, String),
     /// The token for paging back from before an event: its number and id.
     PrevBatch(RoomNumber, u64, String),
+    /// The whole state of a room, which the stored one is compared with.
+    State(RoomNumber),
 }
 
 /// The lists, the subscriptions, the rooms that they select, and the extensions.

@@ -6,7 +6,7 @@ use imbl::OrdSet;
 
 use super::{
     answer::{Outcome, RoomTurn},
-    member, required,
+    member, removed, required,
     state::SentRoom,
 };
 use crate::{
@@ -76,7 +76,8 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     let before = turn
         .before
         .map(|sent| &**sent)
-        .filter(|sent| sent.membership == Membership::Join && turn.gate.has_left());
+        .filter(|sent| sent.membership == Membership::Join && turn.gate.has_left())
+        .filter(|sent| !removed::begins_anew(turn, sent));
     let timeline = if turn.gate.has_left() {
         member::timeline(turn, before, false)
     } else {

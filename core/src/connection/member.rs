@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     answer::{Outcome, RoomTurn, Want},
-    required,
+    removed, required,
     state::{SentRoom, digest, digest_heroes},
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
 /// What there is to say of a room to a member; `None` where the client holds
 /// it all.
 pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
-    let before = turn.of_this_stay();
+    let before = turn.of_this_stay().filter(|sent| !removed::begins_anew(turn, sent));
     let expanded = before.is_some_and(|sent| {
         !Arc::ptr_eq(&sent.config, turn.config)
             && turn.config.timeline_limit > sent.config.timeline_limit

@@ -9,6 +9,7 @@ mod left;
 mod member;
 mod position;
 mod record;
+mod removed;
 mod required;
 mod state;
 

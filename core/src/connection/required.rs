@@ -6,6 +6,7 @@ use imbl::OrdSet;
 
 use super::{
     answer::{RoomTurn, Want},
+    removed,
     state::SentRoom,
 };
 pub(super) use crate::request::MEMBER;
@@ -65,6 +66,14 @@ pub(super) fn state(
     });
     if !unchanged {
         each_wanted(turn, wanted, &is_new, &mut |event| required.events.push(event));
+        if let Some(sent) = before {
+            removed::stubs(turn, sent, &mut |removed, stub| {
+                required.events.push(stub);
+                if *removed.kind == *MEMBER {
+                    required.held.members.remove(&*removed.state_key);
+                }
+            });
+        }
         if wanted.wants_all_members() && !turn.gate.members_complete() {
             wants.push(Want::Members(turn.gate.room_number()));
         }
@@ -80,7 +89,7 @@ pub(super) fn state(
 /// Whether an entry changed since the client was told of the room. What is newer
 /// than this shard's world comes with the next: whether the user may see it is
 /// not known here yet.
-fn is_between(turn: RoomTurn<'_>, sent: &SentRoom, changed: Sequence) -> bool {
+pub(super) fn is_between(turn: RoomTurn<'_>, sent: &SentRoom, changed: Sequence) -> bool {
     changed > sent.cursor && changed <= turn.asked.source.world.sequence
 }
 

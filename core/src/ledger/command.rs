@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    id::{DeviceNumber, RoomNumber, UserNumber},
+    id::{DeviceNumber, RoomNumber, Sequence, UserNumber},
+    ledger::WholeState,
     upstream::{SyncBatch, SyncEvent},
     view::Write,
     world::World,
@@ -19,6 +20,8 @@ pub enum Command {
     Polled(Box<Polled>),
     /// Members that were fetched apart.
     Members(MemberList),
+    /// The state of a room, or a part of it, that was fetched apart.
+    State(Box<RoomState>),
     /// The homeserver's token for paging back from just before an event.
     PrevBatch {
         /// The event's room.
@@ -107,6 +110,21 @@ pub struct MemberList {
     pub complete: bool,
 }
 
+/// See [`Command::State`]; [`RoomState::in_parts`] makes them.
+#[derive(Debug)]
+pub struct RoomState {
+    /// The room.
+    pub room: RoomNumber,
+    /// For whom it was fetched: they were in the room.
+    pub user: UserNumber,
+    /// The homeserver knew everything up to this number when it was asked.
+    pub knew: Sequence,
+    /// State events.
+    pub events: Vec<SyncEvent>,
+    /// With the last part: what there is altogether. What is not in it is gone.
+    pub whole: Option<WholeState>,
+}
+
 /// One connection to remember (`Some`) or forget (`None`).
 #[derive(Debug)]
 pub struct ConnectionWrite {
@@ -151,6 +169,9 @@ pub struct Change {
     pub users: Vec<UserChange>,
     /// Devices with changed facts of their own.
     pub devices: Vec<DeviceChange>,
+    /// Rooms whose stored state came to be in doubt, and the member whose poller
+    /// gave cause.
+    pub suspects: Vec<(UserNumber, RoomNumber)>,
 }
 
 impl Change {
@@ -161,11 +182,13 @@ impl Change {
         self.rooms.dedup();
         self.users.extend(other.users);
         self.devices.extend(other.devices);
+        self.suspects.extend(other.suspects);
     }
 
     /// Whether nobody is concerned.
     pub fn is_empty(&self) -> bool {
-        self.rooms.is_empty() && self.users.is_empty() && self.devices.is_empty()
+        let facts = self.rooms.is_empty() && self.users.is_empty() && self.devices.is_empty();
+        facts && self.suspects.is_empty()
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     id::{DeviceNumber, RoomNumber, Sequence, UserNumber},
-    record::{DeviceRecord, TokenRecord, key},
+    record::{DeviceRecord, RoomRecord, TokenRecord, key},
     view::{Direction, Layered, Pending, Table, View, Visit, Write},
     world::Room,
 };
@@ -31,6 +31,7 @@ pub(super) struct Fold<'a> {
     rooms: BTreeSet<RoomNumber>,
     users: BTreeMap<UserNumber, UserChange>,
     devices: BTreeMap<DeviceNumber, DeviceChange>,
+    suspects: Vec<(UserNumber, RoomNumber)>,
     pub(super) early: bool,
 }
 
@@ -48,6 +49,7 @@ impl<'a> Fold<'a> {
             rooms: BTreeSet::new(),
             users: BTreeMap::new(),
             devices: BTreeMap::new(),
+            suspects: Vec::new(),
             early: false,
         }
     }
@@ -102,6 +104,7 @@ impl<'a> Fold<'a> {
             rooms: self.rooms.into_iter().collect(),
             users: self.users.into_values().collect(),
             devices: self.devices.into_values().collect(),
+            suspects: self.suspects,
         };
         Applied { writes: self.writes, change, early: self.early, reply }
     }
@@ -133,7 +136,14 @@ impl<'a> Fold<'a> {
             return;
         }
         let (before, after) = (known.to_record(), room.to_record());
-        let visible = before != after || known.typing_changed != room.typing_changed;
+        // Whether the state is in doubt shows nowhere.
+        let shown = RoomRecord {
+            suspected: before.suspected,
+            repaired: before.repaired,
+            repaired_ms: before.repaired_ms,
+            ..after.clone()
+        };
+        let visible = before != shown || known.typing_changed != room.typing_changed;
         if before != after {
             self.put(Table::Rooms, key::room(number), after.encode());
         }
@@ -189,6 +199,11 @@ impl<'a> Fold<'a> {
     /// Whoever waits for something of a room looks again.
     pub(super) fn room_told(&mut self, room: RoomNumber) {
         self.rooms.insert(room);
+    }
+
+    /// The shard of `user` sees to it that the room's state is fetched.
+    pub(super) fn suspect(&mut self, user: UserNumber, room: RoomNumber) {
+        self.suspects.push((user, room));
     }
 
     pub(super) fn user_change(&mut self, user: UserNumber) -> &mut UserChange {

@@ -11,8 +11,10 @@ mod device;
 mod fold;
 mod polled;
 mod receipts;
+mod repair;
 mod state;
 mod summary;
+mod suspicion;
 mod timeline;
 mod user_room;
 
@@ -23,9 +25,10 @@ use std::{
 
 pub use command::{
     Applied, Change, Command, ConnectionWrite, Delta, DeviceChange, MemberList, Polled, Reply,
-    SignIn, UserChange,
+    RoomState, SignIn, UserChange,
 };
 use fold::Fold;
+pub use repair::WholeState;
 
 use crate::{
     id::{DeviceNumber, RoomNumber, Sequence, UserNumber},
@@ -116,6 +119,7 @@ impl Ledger {
             Command::SignIn(sign_in) => fold.sign_in(sign_in),
             Command::Polled(polled) => fold.polled(*polled),
             Command::Members(list) => fold.members(list),
+            Command::State(state) => fold.room_state(*state),
             Command::PrevBatch { room, sequence, token } => fold.prev_batch(room, sequence, token),
             Command::ToDevice { device, acknowledged, offset } => {
                 fold.settle_to_device(device, acknowledged, offset)

@@ -92,6 +92,7 @@ impl Fold<'_> {
         }
         self.reserve(&room, &batch);
         let chunk = self.timeline(poll, &mut room, &batch);
+        self.doubt(poll, &mut room, &batch, &chunk);
         self.state_polled(poll, &mut room, &batch, &chunk);
         self.reserved = 0..0;
         self.redactions(&mut room, &batch, &chunk);

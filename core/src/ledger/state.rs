@@ -17,7 +17,7 @@ use crate::{
     request::MEMBER,
     upstream::{RoomBatch, Section, SyncEvent},
     view::Table,
-    world::Room,
+    world::{Removed, Room},
 };
 
 /// For how long a member list may be on its way while answers overtake it.
@@ -44,6 +44,17 @@ enum Source {
     Skipped { knew: u64, asked_ms: u64 },
     /// A list that was fetched apart, at a moment that is not known.
     List,
+    /// The whole state, fetched apart after everything up to this number was
+    /// known.
+    State { knew: u64 },
+}
+
+/// An entry of a state that was fetched apart.
+#[derive(Clone, Copy)]
+pub(super) struct StateClaim<'a> {
+    pub(super) event: &'a SyncEvent,
+    /// What the homeserver knew for certain.
+    pub(super) knew: u64,
 }
 
 impl Fold<'_> {
@@ -117,11 +128,24 @@ impl Fold<'_> {
             true
         });
         for (key, kind, state_key) in gone {
-            self.remove(Table::State, key);
-            Self::summarize(room, &kind, &state_key, GONE);
-            let changed = self.next();
-            room.state_changed = room.state_changed.max(changed);
+            self.drop_entry(room, key, &kind, &state_key);
         }
+    }
+
+    /// Drops one entry of the state, and keeps in mind that it was there: who
+    /// was told of it is told that it is gone.
+    pub(super) fn drop_entry(
+        &mut self,
+        room: &mut Room,
+        key: key::Key,
+        kind: &str,
+        state_key: &str,
+    ) {
+        self.remove(Table::State, key);
+        Self::summarize(room, kind, state_key, GONE);
+        let changed = self.next();
+        room.state_changed = room.state_changed.max(changed);
+        room.note_removed(Removed { kind: kind.into(), state_key: state_key.into(), changed });
     }
 
     /// Ends the stays that a timeline ends, also where it goes on to tell of a new
@@ -189,6 +213,7 @@ impl Fold<'_> {
         };
         self.put(Table::State, key, entry.encode());
         room.state_changed = room.state_changed.max(Sequence(changed));
+        room.note_set(kind, state_key);
         Self::summarize(room, kind, state_key, &claim.event.json);
         if kind == MEMBER {
             // Of members that were never seen, only an exact count has any.
@@ -221,6 +246,7 @@ impl Fold<'_> {
                 was_known(knew, asked_ms)
                     && claim.event.origin_server_ts >= holds.origin_server_ts.to_native()
             }
+            Source::State { knew } => current.changed <= knew,
             Source::List => known.map_or_else(
                 || {
                     let races = self.now_ms.saturating_sub(first_seen_ms) < RACE_MS;
@@ -246,6 +272,13 @@ impl Fold<'_> {
                 self.claim_quietly(room, state_key, claim);
             }
         }
+    }
+
+    /// Takes in an entry of a state that was fetched apart.
+    pub(super) fn claim_fetched(&mut self, room: &mut Room, state_key: &str, it: StateClaim<'_>) {
+        let by = Source::State { knew: it.knew };
+        let claim = Claim { event: it.event, by, knew: it.knew };
+        self.claim(room, &it.event.kind, state_key, claim);
     }
 
     /// As [`Self::claim`], for a member list: it is old news, and its members

@@ -97,6 +97,11 @@ impl Fold<'_> {
         if self.is_current(knew, room, chunk) {
             self.take_summary(room, &batch.summary);
         }
+        self.note_summary(room);
+    }
+
+    /// Notes whether what entries show of a room has changed.
+    pub(super) fn note_summary(&mut self, room: &mut Room) {
         let known = self.ledger.world.room(room.number).map(|known| visible(known));
         if known.as_ref() != Some(&visible(room)) {
             room.summary_changed = self.next();

@@ -28,6 +28,8 @@ pub(super) struct Chunk {
     pub(super) stale: bool,
     /// The same, where nothing newer is stored either.
     pub(super) whole_from: Option<u64>,
+    /// Whether something is missing between it and what was stored.
+    pub(super) opened_gap: bool,
 }
 
 /// How much an answer knew of a room, told by its timeline.
@@ -112,6 +114,7 @@ impl Fold<'_> {
                     let opens = index == 0;
                     let gap = opens && starts_segment(room, batch, follows);
                     let prev_batch = batch.prev_batch.as_ref().filter(|_| opens);
+                    chunk.opened_gap |= gap && room.last_event > Sequence::default();
                     let marks = Marks { gap, prev_batch: prev_batch.cloned(), before };
                     Some((self.append(poll, room, event, marks), true))
                 }

@@ -12,7 +12,7 @@ use super::{
     timeline::{Chunk, LOOKED_AT_MAX},
 };
 use crate::{
-    id::{RoomNumber, UserNumber},
+    id::{RoomNumber, Sequence, UserNumber},
     json::push_string,
     record::{EventRecord, Membership, Place, UserRoomRecord, key},
     request::MEMBER,
@@ -60,21 +60,38 @@ impl Fold<'_> {
             let Some(room) = self.ledger.world.room(number).cloned() else { continue };
             // What another poller has told since, the answer may not know yet.
             let is_due = |it: &UserRoomRecord| !is_over(it.membership) && it.since <= poll.knew;
-            let before = self.user_room(user, &room).filter(is_due);
-            let Some(before) = before else { continue };
-            let joined = before.membership == Membership::Join;
-            let after = UserRoomRecord {
-                membership: Membership::Leave,
-                since: room.last_event.0,
-                since_ms: self.now_ms,
-                own_event: None,
-                visible_from: if joined { before.visible_from } else { NOTHING },
-                notification_count: 0,
-                highlight_count: 0,
-                stripped: Vec::new(),
-                ..before.clone()
-            };
-            self.set_user_room(user, &room, Some(&before), after);
+            if self.user_room(user, &room).is_some_and(|it| is_due(&it)) {
+                self.put_out(user, &room);
+            }
+        }
+    }
+
+    /// Ends somebody's time in a room without an event that says so.
+    fn put_out(&mut self, user: UserNumber, room: &Room) {
+        let Some(before) = self.user_room(user, room) else { return };
+        let joined = before.membership == Membership::Join;
+        let after = UserRoomRecord {
+            membership: Membership::Leave,
+            since: room.last_event.0,
+            since_ms: self.now_ms,
+            own_event: None,
+            visible_from: if joined { before.visible_from } else { NOTHING },
+            notification_count: 0,
+            highlight_count: 0,
+            stripped: Vec::new(),
+            ..before.clone()
+        };
+        self.set_user_room(user, room, Some(&before), after);
+    }
+
+    /// Takes in that the state has no member event of somebody any more: who was
+    /// joined is out.
+    pub(super) fn member_gone(&mut self, room: &Room, user_id: &str, knew: Sequence) {
+        let user = self.ledger.world.user_numbers.get(user_id).copied();
+        let Some(user) = user else { return };
+        let is_due = |it: &UserRoomRecord| it.membership == Membership::Join && it.since <= knew.0;
+        if self.user_room(user, room).is_some_and(|it| is_due(&it)) {
+            self.put_out(user, room);
         }
     }
 

@@ -95,6 +95,11 @@ pub struct RoomRecord {
     pub bump_stamp: u64,
     pub state_changed: u64,
     pub summary_changed: u64,
+    pub removed: Vec<(String, String, u64)>,
+    pub removed_before: u64,
+    pub suspected: u64,
+    pub repaired: u64,
+    pub repaired_ms: u64,
     pub receipts_changed: u64,
 }
 

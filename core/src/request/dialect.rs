@@ -87,6 +87,12 @@ impl Dialect {
         self == Self::Msc3575
     }
 
+    /// Whether an entry of the state that is gone is told by a stub of it. Else
+    /// the room is sent again as new.
+    pub fn tells_of_removed_state(self) -> bool {
+        self == Self::V4
+    }
+
     /// Whether an entry is due because unread counts changed, also of a room
     /// that is no longer in any window.
     pub fn tells_of_unread(self) -> bool {

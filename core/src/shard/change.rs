@@ -29,6 +29,11 @@ impl Shard {
                 }
             }
         }
+        for (user, room) in &delta.change.suspects {
+            if self.users.contains_key(user) {
+                self.note_suspect(*user, *room);
+            }
+        }
         for change in &delta.change.devices {
             self.on_device_change(*change, &world, below, out);
         }

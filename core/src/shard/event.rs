@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc};
 use super::refusal::Refusal;
 use crate::{
     connection::Want,
-    id::{DeviceNumber, RoomNumber, UserNumber},
+    id::{DeviceNumber, RoomNumber, Sequence, UserNumber},
     ledger::{Command, Delta},
     request::{Dialect, Request},
     response::Response,
@@ -220,4 +220,7 @@ pub struct FetchOrder {
     pub token: Token,
     /// The user who is told when it is there.
     pub user: UserNumber,
+    /// What the homeserver knows for certain, since it was taken in before it is
+    /// asked.
+    pub knew: Sequence,
 }

@@ -51,6 +51,16 @@ pub struct ShardLimits {
     pub refetch_after_ms: u64,
     /// Fetches remembered at once; beyond it further ones wait.
     pub fetches_max: usize,
+    /// How long a room's state is in doubt before it is fetched: what else comes
+    /// to be in doubt meanwhile is then settled with it.
+    pub repair_delay_ms: u64,
+    /// How long after its state was fetched a room's is not fetched again.
+    pub repair_interval_ms: u64,
+    /// States of rooms that are being fetched at once.
+    pub repairs_in_flight_max: usize,
+    /// Rooms that wait for their state to be fetched; others wait for another
+    /// cause, or for a member to come back.
+    pub repairs_max: usize,
     /// How often changed connections are written to the store.
     pub save_every_ms: u64,
     /// Connections written at once.
@@ -86,6 +96,10 @@ impl Default for ShardLimits {
             covered_ms: 60_000,
             refetch_after_ms: 60_000,
             fetches_max: 10_000,
+            repair_delay_ms: 1_000,
+            repair_interval_ms: 600_000,
+            repairs_in_flight_max: 2,
+            repairs_max: 10_000,
             save_every_ms: 10_000,
             save_max: 256,
             sweep_every_ms: 60_000,

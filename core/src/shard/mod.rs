@@ -11,6 +11,7 @@ mod hint;
 mod limits;
 mod poller;
 mod refusal;
+mod repair;
 mod request;
 mod save;
 mod user;
@@ -59,6 +60,8 @@ pub struct Shard {
     initial: poller::InitialSyncs,
     /// What is being fetched, or failed lately: not asked for again before then.
     fetching: BTreeMap<Want, Fetching>,
+    /// Rooms whose state is to be fetched since the stored one is in doubt.
+    repairs: repair::Repairs,
     /// Users with a request that waits for something that is being fetched.
     awaiting_fetch: BTreeSet<UserNumber>,
     /// Where the last round of saving connections ended.
@@ -90,6 +93,7 @@ impl Shard {
             wakes: BTreeSet::new(),
             initial: poller::InitialSyncs::default(),
             fetching: BTreeMap::new(),
+            repairs: repair::Repairs::default(),
             awaiting_fetch: BTreeSet::new(),
             saved_to: None,
             next_save_ms: 0,
@@ -162,6 +166,7 @@ impl Shard {
             self.wakes.pop_first();
             self.on_wake(user, device, out);
         }
+        self.repair_due(out);
         if self.next_save_ms <= self.now_ms {
             self.next_save_ms = self.now_ms + self.limits.save_every_ms;
             self.save_some(out);
@@ -183,6 +188,9 @@ impl Shard {
 
     fn on_fetched(&mut self, want: Want, succeeded: bool) {
         self.dirty.append(&mut self.awaiting_fetch);
+        if let Want::State(room) = want {
+            self.on_repaired(room, succeeded);
+        }
         if succeeded {
             self.fetching.remove(&want);
         } else {

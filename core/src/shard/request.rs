@@ -268,7 +268,7 @@ impl Shard {
             Want::Members(_) => self.limits.members_patience_ms,
             // Without it a client would have a hole that it cannot see.
             Want::PrevBatch(..) => self.limits.prev_batch_patience_ms,
-            Want::Member(..) => 0,
+            Want::Member(..) | Want::State(_) => 0,
         }
     }
 
@@ -336,7 +336,10 @@ impl Shard {
                 continue;
             }
             let room = match want {
-                Want::Members(room) | Want::Member(room, _) | Want::PrevBatch(room, ..) => *room,
+                Want::Members(room)
+                | Want::Member(room, _)
+                | Want::PrevBatch(room, ..)
+                | Want::State(room) => *room,
             };
             let Some(room) = self.world.room(room) else { continue };
             let until_ms = self.now_ms + self.limits.refetch_after_ms;
@@ -346,6 +349,7 @@ impl Shard {
                 room_id: Arc::clone(&room.id),
                 token: token.clone(),
                 user: place.user,
+                knew: self.world.sequence,
             }));
         }
     }

@@ -40,6 +40,7 @@ impl Shard {
         }
         let on_shard = OnShard { user, devices: BTreeMap::new(), used_ms: self.now_ms };
         self.users.insert(number, on_shard);
+        self.note_suspects_of(number);
         true
     }
 

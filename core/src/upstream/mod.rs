@@ -21,6 +21,7 @@ pub use batch::{
     Receipt, RoomBatch, Section, SetAside, Stripped, Summary, SyncBatch, SyncEvent, Typed,
 };
 pub use parse::{
-    Limits, ParseError, RoomRange, Scanned, SetAsides, parse, parse_event, parse_events,
+    Limits, ParseError, RoomRange, Scanned, SetAsides, parse, parse_event, parse_event_array,
+    parse_events,
 };
 pub use room::parse_room;

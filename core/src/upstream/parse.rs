@@ -70,9 +70,11 @@ pub enum ParseError {
         /// What is wrong there.
         what: &'static str,
     },
-    /// It is JSON, but not what a `/sync` answer is.
-    #[error("the body is {found}, not an object")]
-    NotAnObject {
+    /// It is JSON, but not what the answer should be.
+    #[error("the body is {found}, not {wanted}")]
+    OtherKind {
+        /// What it should be, with its article.
+        wanted: &'static str,
         /// What it is, with its article.
         found: &'static str,
     },
@@ -244,6 +246,23 @@ pub fn parse_events(
     Ok((events, taker.asides))
 }
 
+/// The events of an answer that is nothing but an array of them, such as that of
+/// `/rooms/{roomId}/state`.
+pub fn parse_event_array(
+    body: &[u8],
+    limits: &Limits,
+) -> Result<(Vec<SyncEvent>, SetAsides), ParseError> {
+    let (text, mut cursor) = open_as(body, Kind::Array)?;
+    let mut taker = Taker::new(text, limits, None);
+    let mut events = Vec::new();
+    taker.array(&mut cursor, "body", |taker, cursor| {
+        events.push(taker.reader.event(cursor)?);
+        Ok(())
+    })?;
+    cursor.end()?;
+    Ok((events, taker.asides))
+}
+
 /// One event, or why it is not used.
 pub fn parse_event(json: &str, limits: &Limits) -> Result<SyncEvent, String> {
     let mut cursor = Cursor::new(json);
@@ -254,12 +273,16 @@ pub fn parse_event(json: &str, limits: &Limits) -> Result<SyncEvent, String> {
 }
 
 fn open(body: &[u8]) -> Result<(&str, Cursor<'_>), ParseError> {
+    open_as(body, Kind::Object)
+}
+
+fn open_as(body: &[u8], wanted: Kind) -> Result<(&str, Cursor<'_>), ParseError> {
     let text = std::str::from_utf8(body)
         .map_err(|error| ParseError::NotUtf8 { at: error.valid_up_to() })?;
     let mut cursor = Cursor::new(text);
     match cursor.kind()? {
-        Kind::Object => Ok((text, cursor)),
-        other => Err(ParseError::NotAnObject { found: other.name() }),
+        kind if kind == wanted => Ok((text, cursor)),
+        other => Err(ParseError::OtherKind { wanted: wanted.name(), found: other.name() }),
     }
 }
 

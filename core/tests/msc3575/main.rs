@@ -19,6 +19,7 @@ mod deviations;
 mod lists;
 mod model;
 mod orders;
+mod repair;
 mod retries;
 mod rooms;
 mod sticky;

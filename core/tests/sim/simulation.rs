@@ -530,6 +530,11 @@ impl Simulation {
                 let complete = matches!(order.want, Want::Members(_));
                 Command::Members(MemberList { room, events, complete })
             }
+            // This homeserver resets no state, and tells what changes in a gap.
+            Want::State(_) => {
+                let shard = self.shard_of(order.user);
+                return self.send(shard, Event::Fetched { want: order.want, succeeded: false });
+            }
         };
         self.command(command, Then::Fetched(order.user, order.want));
     }

@@ -7,13 +7,13 @@ use luge_core::{
     connection::Want,
     dialect::{self, RequestLimits},
     id::{DeviceNumber, UserNumber},
-    ledger::{Command, MemberList, Polled, Reply, SignIn},
+    ledger::{Command, MemberList, Polled, Reply, RoomState, SignIn},
     request::Dialect,
     shard::{
         Answered, ClientRequest, Effect, Event, FetchOrder, Hint, PollOrder, PollOutcome, Refusal,
         Shard, ShardLimits, Ticket, Token, Validation,
     },
-    upstream::{Limits, parse},
+    upstream::{Limits, parse, parse_event_array},
     view::MemoryTables,
 };
 use serde_json::{Value, json};
@@ -251,6 +251,43 @@ impl Luge {
         let events = events.collect();
         self.command(Command::Members(MemberList { room, events, complete }));
         self.apply(Event::Fetched { want: order.want, succeeded: true });
+    }
+
+    /// The state of a room that was ordered is this.
+    pub(crate) fn give_state(&mut self, state: &[Value]) {
+        let order = self.take_state_order();
+        self.answer_state(&order, state);
+    }
+
+    /// The order for a room's state, to be answered later.
+    pub(crate) fn take_state_order(&mut self) -> FetchOrder {
+        let at = self.fetches.iter().position(|it| matches!(it.want, Want::State(_)));
+        self.fetches.remove(at.expect("a room's state was asked for"))
+    }
+
+    /// The order is answered with `state`, which was put together at the moment
+    /// that the order says.
+    pub(crate) fn answer_state(&mut self, order: &FetchOrder, state: &[Value]) {
+        let mut state = Value::Array(state.to_vec());
+        self.date(&mut state);
+        let (events, set_asides) =
+            parse_event_array(state.to_string().as_bytes(), &Limits::default())
+                .expect("the state is an array");
+        assert_eq!(set_asides.count, 0, "a test's state is sound");
+        let Want::State(room) = order.want else { panic!("another order") };
+        let user_id = self.book.world().user_id(order.user).cloned().expect("a user has an id");
+        let parts = RoomState::in_parts((room, order.user), &user_id, order.knew, events);
+        let succeeded = parts.is_some();
+        for part in parts.into_iter().flatten() {
+            self.command(Command::State(Box::new(part)));
+        }
+        self.apply(Event::Fetched { want: order.want.clone(), succeeded });
+    }
+
+    /// The oldest order of its kind cannot be carried out.
+    pub(crate) fn fail_fetch(&mut self) {
+        let order = self.fetches.remove(0);
+        self.apply(Event::Fetched { want: order.want, succeeded: false });
     }
 
     /// Asks, with `pos` and `timeout` as members of `request`.

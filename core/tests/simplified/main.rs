@@ -18,6 +18,7 @@ mod membership;
 mod meta;
 mod own_events;
 mod polling;
+mod repair;
 mod required_state;
 mod subscriptions;
 mod timeline;

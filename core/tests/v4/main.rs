@@ -16,6 +16,7 @@ mod events;
 
 mod connection;
 mod lists;
+mod repair;
 mod rooms;
 mod scopes;
 

@@ -1,10 +1,10 @@
-//! What a response lacked: member lists, single members, tokens for paging
-//! back. Each is fetched once and kept.
+//! What a response lacked or the ledger doubts: member lists, single members,
+//! tokens for paging back, the state of a room. Each is fetched once and kept.
 
 use luge_core::{
     connection::Want,
     id::RoomNumber,
-    ledger::{Command, MemberList},
+    ledger::{Command, MemberList, RoomState},
     shard::FetchOrder,
     upstream::{self, Limits},
 };
@@ -28,6 +28,7 @@ pub async fn fetch(homeserver: &Homeserver, taker: &Taker, order: &FetchOrder) -
             let token = prev_batch(homeserver, order, event_id).await;
             token.map(|token| vec![Command::PrevBatch { room, sequence, token }])
         }
+        Want::State(room) => state(homeserver, taker, order, *room).await,
     };
     let Some(commands) = commands else { return false };
     for command in commands {
@@ -86,6 +87,35 @@ async fn members(
         None => lists.push(MemberList { room, events: Vec::new(), complete: true }),
     }
     Some(lists.into_iter().map(Command::Members).collect())
+}
+
+/// The state of a room as it is now.
+async fn state(
+    homeserver: &Homeserver,
+    taker: &Taker,
+    order: &FetchOrder,
+    room: RoomNumber,
+) -> Option<Vec<Command>> {
+    let path = format!("/_matrix/client/v3/rooms/{}/state", escaped(&order.room_id));
+    let body = get(homeserver, order, &path).await?;
+    let user_id = taker.ledger().world().user_id(order.user).cloned()?;
+    let (user, knew) = (order.user, order.knew);
+    // It may be long: it is not parsed on the shard.
+    let parse = move || {
+        let (events, set_asides) = upstream::parse_event_array(&body, &Limits::default()).ok()?;
+        Some((RoomState::in_parts((room, user), &user_id, knew, events)?, set_asides))
+    };
+    let parsed = taker.off_shard(parse).await?;
+    if parsed.is_none() {
+        let room_id = &*order.room_id;
+        tracing::warn!(room_id, "a room's state cannot be used, or the user is not in the room");
+    }
+    let (parts, set_asides) = parsed?;
+    if set_asides.count > 0 {
+        let count = set_asides.count;
+        tracing::warn!(room_id = &*order.room_id, count, "malformed state set aside");
+    }
+    Some(parts.into_iter().map(|part| Command::State(Box::new(part))).collect())
 }
 
 /// A whole member event, which `/state/{type}/{key}` gives on request of some
