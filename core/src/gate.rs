@@ -41,6 +41,13 @@ pub struct TimelineEvent {
     pub record: EventRecord,
 }
 
+impl TimelineEvent {
+    /// Whether it is news to who knows everything up to `cursor`.
+    pub fn is_after(&self, cursor: Sequence) -> bool {
+        self.sequence > cursor.0 && !self.record.history
+    }
+}
+
 /// A stretch of the newest visible segment.
 #[derive(Clone, Debug, Default)]
 pub struct Stretch {
@@ -227,6 +234,7 @@ impl<'a> Gate<'a> {
         self.view.scan(Table::Events, &from, &to, Direction::Backward, &mut |_, archive| {
             looked_at += 1;
             if let Some(event) = EventRecord::access(archive)
+                && !event.history
                 && types.contains(event.kind.as_str())
             {
                 let sent_ms = event.origin_server_ts.to_native();
@@ -270,7 +278,8 @@ impl<'a> Gate<'a> {
 
     /// The newest `limit` events after `after` and up to `until`.
     pub fn timeline(&self, after: Sequence, until: Sequence, limit: u64) -> Stretch {
-        let (first, last) = (self.visible.0, self.visible.1.min(until.0));
+        let (_, last) = self.visible;
+        let (first, last) = (self.visible.0.min(self.of_user.history_from), last.min(until.0));
         let mut stretch = Stretch::default();
         if first > last {
             return stretch;
@@ -292,6 +301,11 @@ impl<'a> Gate<'a> {
             else {
                 return true;
             };
+            // What was fetched for somebody else is theirs.
+            if record.history && sequence < self.of_user.history_from {
+                stretch.more_before = true;
+                return false;
+            }
             closed = record.gap_before;
             if record.state_key.is_none() && self.user.ignored.contains(&record.sender) {
                 return true;
@@ -303,6 +317,18 @@ impl<'a> Gate<'a> {
         stretch.more_before |= closed;
         stretch.events.reverse();
         stretch
+    }
+
+    /// The first number that the user may see of what was fetched for them as
+    /// history; `u64::MAX` where nothing was.
+    pub fn history_from(&self) -> u64 {
+        self.of_user.history_from
+    }
+
+    /// Whether the homeserver has nothing for the user from before `first`, as
+    /// far as is known.
+    pub fn ends_history(&self, first: &TimelineEvent) -> bool {
+        self.begins_with(first) || self.of_user.history_end == first.sequence
     }
 
     /// Whether the room's stored timeline shows the user its very beginning

@@ -59,6 +59,11 @@ pub struct UserRoom {
     pub own_event: Option<Place>,
     /// The first visible number of the timeline.
     pub visible_from: u64,
+    /// The first visible number of what was fetched as history; `u64::MAX`
+    /// where nothing was.
+    pub history_from: u64,
+    /// The number of an event before which there is no more of it; 0 for none.
+    pub history_end: u64,
     /// Whether the user was ever joined, invited or knocking.
     pub ever_member: bool,
     /// Unread notifications and highlights.
@@ -86,6 +91,8 @@ impl UserRoom {
             since_ms: record.since_ms,
             own_event: record.own_event,
             visible_from: record.visible_from,
+            history_from: record.history_from,
+            history_end: record.history_end,
             ever_member: record.ever_member,
             unread: (record.notification_count, record.highlight_count),
             changed: Sequence(record.changed),

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The shape that this build reads and writes.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Where the schema version lies in [`Table::Meta`]; no [`luge_core::view::Write`] may touch it.
 pub const SCHEMA_KEY: &[u8] = b"schema_version";
@@ -109,11 +109,12 @@ mod tests {
     fn folder_of_a_newer_build_is_refused_with_advice() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), &Options::default()).unwrap();
-        with_settled(&store, &[Migration { from: SCHEMA_VERSION, run: mark }], 2, |_, _| ())
+        let newer = SCHEMA_VERSION + 1;
+        with_settled(&store, &[Migration { from: SCHEMA_VERSION, run: mark }], newer, |_, _| ())
             .unwrap();
         drop(store);
         let error = Store::open(folder.path(), &Options::default()).unwrap_err();
-        assert!(matches!(error, OpenError::SchemaNewer { found: 2, known: 1 }), "{error}");
+        assert!(matches!(error, OpenError::SchemaNewer { found, .. } if found == newer), "{error}");
         assert!(error.to_string().contains("newer luge"), "{error}");
     }
 
@@ -122,22 +123,27 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), &Options::default()).unwrap();
         let nothing = |_: &Tables, _: &mut RwTxn<'_>| Ok(());
-        let steps = [Migration { from: 1, run: nothing }, Migration { from: 2, run: mark }];
-        let migrated = with_settled(&store, &steps, 3, |tables, transaction| {
+        let of = |from, run| Migration { from, run };
+        let steps = [of(SCHEMA_VERSION, nothing), of(SCHEMA_VERSION + 1, mark)];
+        let migrated = with_settled(&store, &steps, SCHEMA_VERSION + 2, |tables, transaction| {
             tables.of(Table::Names).get(transaction, b"migrated").unwrap().is_some()
         });
         assert!(migrated.unwrap());
-        with_settled(&store, &[], 3, |_, _| ()).unwrap();
+        with_settled(&store, &[], SCHEMA_VERSION + 2, |_, _| ()).unwrap();
     }
 
     #[test]
     fn older_folder_without_a_step_is_refused_and_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), &Options::default()).unwrap();
-        let steps = [Migration { from: 1, run: mark }];
-        let error = with_settled(&store, &steps, 3, |_, _| ()).unwrap_err();
-        assert!(matches!(error, OpenError::SchemaOlder { found: 1, known: 3 }), "{error}");
-        let untouched = with_settled(&store, &[], 1, |tables, transaction| {
+        let steps = [Migration { from: SCHEMA_VERSION, run: mark }];
+        let newer = SCHEMA_VERSION + 2;
+        let error = with_settled(&store, &steps, newer, |_, _| ()).unwrap_err();
+        assert!(
+            matches!(error, OpenError::SchemaOlder { found: SCHEMA_VERSION, known } if known == newer),
+            "{error}"
+        );
+        let untouched = with_settled(&store, &[], SCHEMA_VERSION, |tables, transaction| {
             tables.of(Table::Names).is_empty(transaction).unwrap()
         });
         assert!(untouched.unwrap());

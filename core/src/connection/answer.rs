@@ -12,7 +12,7 @@ use super::{
 use crate::{
     extension,
     gate::Gate,
-    id::{DeviceNumber, RoomNumber, Sequence},
+    id::{DeviceNumber, RoomNumber, Sequence, UserNumber},
     list::{self, Operation, Source},
     record::{DeviceRecord, Membership},
     request::{ListRequest, Request, RoomConfig},
@@ -65,8 +65,56 @@ pub enum Want {
     Member(RoomNumber, String),
     /// The token for paging back from before an event: its number and id.
     PrevBatch(RoomNumber, u64, String),
+    /// What came before the events that a user may see of a room.
+    History(HistoryWant),
     /// The whole state of a room, which the stored one is compared with.
     State(RoomNumber),
+    /// The rooms that a user is in.
+    JoinedRooms(UserNumber),
+}
+
+/// See [`Want::History`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HistoryWant {
+    /// The room.
+    pub room: RoomNumber,
+    /// Who wants it, and may see it then.
+    pub user: UserNumber,
+    /// The number of the oldest event that they may see.
+    pub before: u64,
+    /// Its id.
+    pub event_id: String,
+    /// The homeserver's token for paging back from before it, where it is known.
+    pub prev_batch: Option<String>,
+    /// How many events are wanted.
+    pub limit: u64,
+}
+
+impl Want {
+    /// What tells this want from others: the history of one room is fetched for
+    /// one user once at a time, from wherever it is.
+    #[must_use]
+    pub fn key(&self) -> Self {
+        match self {
+            Self::History(HistoryWant { room, user, .. }) => {
+                let (room, user) = (*room, *user);
+                Self::History(HistoryWant { room, user, ..HistoryWant::default() })
+            }
+            other => other.clone(),
+        }
+    }
+
+    /// The room that it is of, where it is of one.
+    pub fn room(&self) -> Option<RoomNumber> {
+        match self {
+            Self::JoinedRooms(_) => None,
+            Self::Members(room)
+            | Self::Member(room, _)
+            | Self::PrevBatch(room, ..)
+            | Self::State(room)
+            | Self::History(HistoryWant { room, .. }) => Some(*room),
+        }
+    }
 }
 
 /// The lists, the subscriptions, the rooms that they select, and the extensions.

@@ -65,7 +65,7 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     let own = turn.gate.own_member_event().filter(|_| turn.of_this_stay().is_none());
     let Some(own) = own else {
         return Some(Outcome {
-            entry: None,
+            entry: silent_end(turn),
             sent: bare(turn),
             event_ids: Vec::new(),
             wants: Vec::new(),
@@ -105,6 +105,19 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     })
 }
 
+/// The entry of a room that the user is out of although no event said so.
+fn silent_end(turn: RoomTurn<'_>) -> Option<Room> {
+    let is_told = turn.of_this_stay().is_some() || turn.before.is_none();
+    let says_so = turn.asked.request.dialect.tells_of_membership();
+    (says_so && !is_told).then(|| Room {
+        room_id: Arc::clone(turn.gate.room_id()),
+        initial: true,
+        membership: Some(turn.gate.of_user().membership),
+        bump_stamp: Some(turn.gate.bump_stamp()),
+        ..Room::default()
+    })
+}
+
 /// What a client holds of a room that it was told the end or the invite of.
 fn bare(turn: RoomTurn<'_>) -> SentRoom {
     let of_user = turn.gate.of_user();
@@ -119,6 +132,7 @@ fn bare(turn: RoomTurn<'_>) -> SentRoom {
         counts: None,
         bump_stamp: turn.gate.bump_stamp(),
         unread: of_user.unread,
+        short_from: 0,
         is_dm: turn.is_dm(),
         lazy_members: OrdSet::new(),
         missing_members: OrdSet::new(),

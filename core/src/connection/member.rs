@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    answer::{Outcome, RoomTurn, Want},
+    answer::{HistoryWant, Outcome, RoomTurn, Want},
     removed, required,
     state::{SentRoom, digest, digest_heroes},
 };
@@ -23,8 +23,9 @@ use crate::{
 pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     let before = turn.of_this_stay().filter(|sent| !removed::begins_anew(turn, sent));
     let expanded = before.is_some_and(|sent| {
-        !Arc::ptr_eq(&sent.config, turn.config)
-            && turn.config.timeline_limit > sent.config.timeline_limit
+        let asks_for_more = !Arc::ptr_eq(&sent.config, turn.config)
+            && turn.config.timeline_limit > sent.config.timeline_limit;
+        asks_for_more || history_came(turn, sent)
     });
     if before.is_some_and(|sent| !expanded && is_current(turn, sent)) {
         return None;
@@ -42,6 +43,7 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     if let Some((first, _)) = timeline.held_back {
         sent.cursor = sent.cursor.min(before_number(first));
     }
+    sent.short_from = timeline.short_from;
     entry.required_state = required.events;
     entry.timeline = timeline.answer;
     entry.initial |= dialect.sends_anew_for_more() && (expanded || more_state);
@@ -73,6 +75,16 @@ fn is_current(turn: RoomTurn<'_>, sent: &SentRoom) -> bool {
         && (Arc::ptr_eq(&sent.config, turn.config) || *sent.config == **turn.config)
 }
 
+/// Whether there is now more of what the client asked for in vain.
+fn history_came(turn: RoomTurn<'_>, sent: &SentRoom) -> bool {
+    // The number is looked at first: it costs nothing.
+    turn.gate.history_from() < sent.short_from && {
+        let all = (Sequence::default(), Sequence(u64::MAX));
+        let stretch = turn.gate.timeline(all.0, all.1, turn.config.timeline_limit);
+        stretch.events.first().is_some_and(|first| first.sequence < sent.short_from)
+    }
+}
+
 /// A timeline on its way.
 #[derive(Default)]
 pub(super) struct TimelineTurn {
@@ -83,6 +95,8 @@ pub(super) struct TimelineTurn {
     pub(super) wants: Vec<Want>,
     /// The first event that is held back, and until when at the latest.
     pub(super) held_back: Option<(Sequence, u64)>,
+    /// As [`SentRoom::short_from`].
+    pub(super) short_from: u64,
 }
 
 /// The events that the client lacks, or all that it asks for where the room is
@@ -101,7 +115,7 @@ pub(super) fn timeline(
     // What is no news to the client was shown to it, or is history.
     let news_after = before.map_or(turn.live_after(), |sent| sent.cursor);
     let mut held_back = None;
-    let stretch = loop {
+    let mut stretch = loop {
         let until = held_back.map_or(Sequence(u64::MAX), |(held, _)| before_number(held));
         let stretch = turn.gate.timeline(after, until, limit);
         match own_news(turn, &stretch, news_after) {
@@ -109,7 +123,15 @@ pub(super) fn timeline(
             None => break stretch,
         }
     };
+    if !anew {
+        leave_history_out(&mut stretch);
+    }
     let mut timeline = TimelineTurn { held_back, ..TimelineTurn::default() };
+    if anew {
+        note_shortness(turn, &stretch, &mut timeline);
+    } else if let Some(sent) = before.filter(|_| !stretch.more_before) {
+        timeline.short_from = sent.short_from;
+    }
     let mut answer = Timeline { expanded, ..Timeline::default() };
     let first = stretch.events.first();
     answer.limited = if anew {
@@ -126,7 +148,7 @@ pub(super) fn timeline(
         timeline.wants.push(Want::PrevBatch(turn.gate.room_number(), first.sequence, event_id));
     }
     for event in stretch.events {
-        answer.num_live += u64::from(event.sequence > turn.live_after().0);
+        answer.num_live += u64::from(event.is_after(turn.live_after()));
         push_event(turn, &mut answer.events, &event);
         timeline.people.push(event.record.sender);
         if event.record.kind == required::MEMBER {
@@ -136,6 +158,35 @@ pub(super) fn timeline(
     }
     timeline.answer = Some(answer);
     timeline
+}
+
+/// Leaves out of news what was put in front of them since.
+fn leave_history_out(stretch: &mut Stretch) {
+    if let Some(last) = stretch.events.iter().rposition(|event| event.record.history) {
+        stretch.events.drain(..=last);
+        stretch.more_before = true;
+    }
+}
+
+/// Notes that the client asks for more than there is, and wants it fetched where
+/// the homeserver may have it. A single event is a preview.
+fn note_shortness(turn: RoomTurn<'_>, stretch: &Stretch, timeline: &mut TimelineTurn) {
+    let limit = turn.config.timeline_limit;
+    let Some(first) = stretch.events.first() else { return };
+    let lacking = limit.saturating_sub(stretch.events.len() as u64);
+    let is_preview = limit == 1;
+    if lacking == 0 || is_preview || !turn.gate.is_joined() || turn.gate.ends_history(first) {
+        return;
+    }
+    timeline.short_from = first.sequence;
+    timeline.wants.push(Want::History(HistoryWant {
+        room: turn.gate.room_number(),
+        user: turn.asked.source.user.number,
+        before: first.sequence,
+        event_id: first.record.event_id.clone(),
+        prev_batch: first.record.prev_batch.clone(),
+        limit: lacking,
+    }));
 }
 
 /// The first fresh event of the user's own behind `news_after` that the device's
@@ -157,7 +208,7 @@ fn own_news(
     let until = |event: &TimelineEvent| event.record.first_seen_ms.saturating_add(wait_ms);
     let held = stretch.events.iter().find(|event| {
         let key = key::transaction_id(turn.asked.device, room, event.sequence);
-        event.sequence > news_after.0
+        event.is_after(news_after)
             && event.record.sender == user_id
             && until(event) > turn.asked.now_ms
             && turn.asked.source.view.get(Table::TransactionIds, &key).is_none()
@@ -214,6 +265,7 @@ pub(super) fn summary(
         counts: gate.counts(),
         bump_stamp: gate.bump_stamp(),
         unread: of_user.unread,
+        short_from: 0,
         is_dm: turn.is_dm(),
         lazy_members: held.members,
         missing_members: held.missing,

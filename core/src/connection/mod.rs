@@ -14,7 +14,7 @@ mod required;
 mod state;
 
 pub(crate) use answer::gate;
-pub use answer::{Answer, Asked, Want, answer};
+pub use answer::{Answer, Asked, HistoryWant, Want, answer};
 pub use position::{Connection, PositionLimits, Positions, Resolved};
 pub use record::ConnectionRecord;
 pub use state::{SentList, SentRoom, SentScope, State};

@@ -57,6 +57,7 @@ struct SentRoomRecord {
     counts: Option<(u64, u64)>,
     bump_stamp: u64,
     unread: (u64, u64),
+    short_from: u64,
     is_dm: bool,
     lazy_members: Vec<String>,
 }
@@ -172,6 +173,7 @@ impl Configs {
             bump_stamp: sent.bump_stamp,
             is_dm: sent.is_dm,
             unread: sent.unread,
+            short_from: sent.short_from,
             lazy_members: sent.lazy_members.iter().map(ToString::to_string).collect(),
         }
     }
@@ -301,6 +303,7 @@ fn room_from(record: SentRoomRecord, configs: &[Arc<RoomConfig>]) -> Option<Sent
         bump_stamp: record.bump_stamp,
         is_dm: record.is_dm,
         unread: record.unread,
+        short_from: record.short_from,
         lazy_members,
         missing_members: OrdSet::new(),
     })
@@ -333,6 +336,7 @@ mod tests {
             bump_stamp: 99,
             is_dm: true,
             unread: (4, 1),
+            short_from: 7,
             lazy_members: ["@a:x", "@b:x"].into_iter().map(Arc::from).collect(),
             missing_members: OrdSet::new(),
         };

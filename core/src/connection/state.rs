@@ -78,6 +78,9 @@ pub struct SentRoom {
     pub bump_stamp: u64,
     /// The unread notifications and highlights that were told.
     pub unread: (u64, u64),
+    /// The number of the first event that was told, where the client asked for
+    /// more than there was; 0 where not.
+    pub short_from: u64,
     /// Whether it was told to be a direct chat.
     pub is_dm: bool,
     /// Members whose event was told for the timeline's sake.

@@ -1,6 +1,6 @@
 //! What the ledger is asked, and what it answers.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     id::{DeviceNumber, RoomNumber, Sequence, UserNumber},
@@ -22,6 +22,17 @@ pub enum Command {
     Members(MemberList),
     /// The state of a room, or a part of it, that was fetched apart.
     State(Box<RoomState>),
+    /// The rooms that the homeserver has a user in, fetched apart.
+    JoinedRooms {
+        /// Whose.
+        user: UserNumber,
+        /// The homeserver knew everything up to this number when it was asked.
+        knew: Sequence,
+        /// The ids of the rooms.
+        rooms: BTreeSet<String>,
+    },
+    /// Events from before one that a user may see, fetched for that user.
+    History(Box<History>),
     /// The homeserver's token for paging back from just before an event.
     PrevBatch {
         /// The event's room.
@@ -123,6 +134,21 @@ pub struct RoomState {
     pub events: Vec<SyncEvent>,
     /// With the last part: what there is altogether. What is not in it is gone.
     pub whole: Option<WholeState>,
+}
+
+/// See [`Command::History`].
+#[derive(Debug)]
+pub struct History {
+    /// The room.
+    pub room: RoomNumber,
+    /// For whom it was fetched: nobody else may see it for that.
+    pub user: UserNumber,
+    /// The number of the event that it comes before.
+    pub before: u64,
+    /// The events, the newest first, as `/messages` gives them.
+    pub events: Vec<SyncEvent>,
+    /// The homeserver's token for going on; `None` where there is nothing more.
+    pub end: Option<String>,
 }
 
 /// One connection to remember (`Some`) or forget (`None`).

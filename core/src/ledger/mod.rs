@@ -9,6 +9,7 @@ mod apart;
 mod command;
 mod device;
 mod fold;
+mod history;
 mod polled;
 mod receipts;
 mod repair;
@@ -24,8 +25,8 @@ use std::{
 };
 
 pub use command::{
-    Applied, Change, Command, ConnectionWrite, Delta, DeviceChange, MemberList, Polled, Reply,
-    RoomState, SignIn, UserChange,
+    Applied, Change, Command, ConnectionWrite, Delta, DeviceChange, History, MemberList, Polled,
+    Reply, RoomState, SignIn, UserChange,
 };
 use fold::Fold;
 pub use repair::WholeState;
@@ -120,6 +121,8 @@ impl Ledger {
             Command::Polled(polled) => fold.polled(*polled),
             Command::Members(list) => fold.members(list),
             Command::State(state) => fold.room_state(*state),
+            Command::JoinedRooms { user, knew, rooms } => fold.joined_rooms(user, knew, &rooms),
+            Command::History(history) => fold.history(*history),
             Command::PrevBatch { room, sequence, token } => fold.prev_batch(room, sequence, token),
             Command::ToDevice { device, acknowledged, offset } => {
                 fold.settle_to_device(device, acknowledged, offset)

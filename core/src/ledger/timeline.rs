@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashSet;
 
-use super::{fold::Fold, polled::Poll, state::previous_membership};
+use super::{fold::Fold, history::HISTORY_MAX, polled::Poll, state::previous_membership};
 use crate::{
     id::{RoomNumber, Sequence},
     record::{EventRecord, Membership, Place, StateRecord, key},
@@ -254,6 +254,10 @@ impl Fold<'_> {
     }
 
     fn append(&mut self, poll: Poll, room: &mut Room, event: &SyncEvent, marks: Marks) -> Place {
+        if marks.gap {
+            // Numbers in front of the segment, for its history.
+            self.ledger.world.sequence.0 += HISTORY_MAX;
+        }
         let place = Place { timeline: true, sequence: self.next().0 };
         if let Some(before) = marks.before {
             self.promote(room.number, event, before, place);
@@ -287,7 +291,13 @@ impl Fold<'_> {
     }
 
     /// An event that was only seen in a state block comes in a timeline.
-    fn promote(&mut self, room: RoomNumber, event: &SyncEvent, before: Place, place: Place) {
+    pub(super) fn promote(
+        &mut self,
+        room: RoomNumber,
+        event: &SyncEvent,
+        before: Place,
+        place: Place,
+    ) {
         // Until the change has reached it, a shard looks for a user's own member
         // event where it was.
         if event.kind != MEMBER {
@@ -396,7 +406,7 @@ fn starts_segment(room: &Room, batch: &RoomBatch, follows: bool) -> bool {
     !follows
 }
 
-fn record(
+pub(super) fn record(
     event: &SyncEvent,
     first_seen_ms: u64,
     gap_before: bool,
@@ -410,6 +420,7 @@ fn record(
         origin_server_ts: event.origin_server_ts,
         first_seen_ms,
         gap_before,
+        history: false,
         prev_batch,
         json: event.json.to_string(),
     }

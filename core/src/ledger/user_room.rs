@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::{
+    command::Reply,
     fold::Fold,
     polled::Poll,
     state::previous_membership,
@@ -30,7 +31,7 @@ impl Fold<'_> {
         self.get(Table::UserRooms, &key).and_then(UserRoomRecord::decode)
     }
 
-    fn set_user_room(
+    pub(super) fn set_user_room(
         &mut self,
         user: UserNumber,
         room: &Room,
@@ -66,6 +67,34 @@ impl Fold<'_> {
         }
     }
 
+    /// Takes in which rooms the homeserver has somebody in: out of others that
+    /// they were in when it was asked they have come without an event that said
+    /// so, such as by a state reset.
+    pub(super) fn joined_rooms(
+        &mut self,
+        user: UserNumber,
+        knew: Sequence,
+        joined: &BTreeSet<String>,
+    ) -> Reply {
+        let mut rooms = Vec::new();
+        self.scan(Table::UserRooms, &key::of_user(user), &mut |key, archive| {
+            let record = UserRoomRecord::decode(archive);
+            let is_due =
+                |it: UserRoomRecord| it.membership == Membership::Join && it.since <= knew.0;
+            if record.is_some_and(is_due) {
+                rooms.extend(key::room_of(key));
+            }
+            true
+        });
+        for number in rooms {
+            let Some(room) = self.ledger.world.room(number).cloned() else { continue };
+            if !joined.contains(&*room.id) {
+                self.put_out(user, &room);
+            }
+        }
+        Reply::Done
+    }
+
     /// Ends somebody's time in a room without an event that says so.
     fn put_out(&mut self, user: UserNumber, room: &Room) {
         let Some(before) = self.user_room(user, room) else { return };
@@ -76,6 +105,7 @@ impl Fold<'_> {
             since_ms: self.now_ms,
             own_event: None,
             visible_from: if joined { before.visible_from } else { NOTHING },
+            history_from: if joined { before.history_from } else { NOTHING },
             notification_count: 0,
             highlight_count: 0,
             stripped: Vec::new(),
@@ -110,7 +140,8 @@ impl Fold<'_> {
             let hidden = late.iter().filter(|(_, next)| before.visible_from >= *next);
             if let Some(last) = hidden.map(|(number, _)| *number).max() {
                 let visible_from = before.visible_from.max(last.saturating_add(1));
-                let after = UserRoomRecord { visible_from, ..before.clone() };
+                let history_from = NOTHING;
+                let after = UserRoomRecord { visible_from, history_from, ..before.clone() };
                 self.set_user_room(user, room, Some(&before), after);
             }
         }
@@ -201,6 +232,8 @@ impl Fold<'_> {
             since_ms: self.since_ms(own, own.own_event()),
             own_event,
             visible_from: oldest.unwrap_or(since),
+            history_from: NOTHING,
+            history_end: 0,
             ever_member: true,
             stripped: Vec::new(),
             ..before.cloned().unwrap_or_else(blank)
@@ -227,6 +260,8 @@ impl Fold<'_> {
             since_ms: self.now_ms,
             own_event: None,
             visible_from: NOTHING,
+            history_from: NOTHING,
+            history_end: 0,
             ever_member: true,
             notification_count: 0,
             highlight_count: 0,
@@ -320,6 +355,8 @@ impl Fold<'_> {
                 Some(before) if was_joined => before.visible_from,
                 _ => oldest,
             },
+            history_from: before.map_or(NOTHING, |before| before.history_from),
+            history_end: 0,
             ever_member: before.is_some() || was_member,
             notification_count: 0,
             highlight_count: 0,
@@ -398,6 +435,7 @@ impl Fold<'_> {
             since_ms: self.now_ms,
             own_event: Some(place),
             visible_from: if joined { before.visible_from } else { NOTHING },
+            history_from: if joined { before.history_from } else { NOTHING },
             notification_count: 0,
             highlight_count: 0,
             stripped: Vec::new(),
@@ -451,6 +489,8 @@ fn blank() -> UserRoomRecord {
         since_ms: 0,
         own_event: None,
         visible_from: NOTHING,
+        history_from: NOTHING,
+        history_end: 0,
         ever_member: false,
         notification_count: 0,
         highlight_count: 0,

@@ -35,6 +35,9 @@ pub struct EventRecord {
     /// Whether the homeserver left something out between the event before and
     /// this one: a timeline is never read across it.
     pub gap_before: bool,
+    /// Whether it was fetched as history, and put in front of a segment of the
+    /// timeline. It is no news to anybody.
+    pub history: bool,
     /// The homeserver's token for paging back from just before this event.
     pub prev_batch: Option<String>,
     /// The event, as it is served.

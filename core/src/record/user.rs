@@ -41,6 +41,12 @@ pub struct UserRoomRecord {
     /// The first number of the timeline that the user may see: the oldest
     /// event that the homeserver gave this user in this stay.
     pub visible_from: u64,
+    /// The first number that the user may see of what was fetched for them as
+    /// history; `u64::MAX` where nothing was.
+    pub history_from: u64,
+    /// The number of an event before which the homeserver had nothing more for
+    /// the user; 0 where it is not known to have none.
+    pub history_end: u64,
     /// Whether the user was ever joined, invited or knocking: a ban of somebody
     /// who never was is not shown.
     pub ever_member: bool,

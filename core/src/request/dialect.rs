@@ -46,6 +46,13 @@ impl Dialect {
         self == Self::V4
     }
 
+    /// Whether an entry says itself what the user's membership is. Else the
+    /// user's member event does, and without one nothing is said of an end: a
+    /// client would take the room for joined.
+    pub fn tells_of_membership(self) -> bool {
+        self == Self::V4
+    }
+
     /// Whether an entry is due because the room became a direct chat, or ceased
     /// to be one.
     pub fn tells_of_direct_chats(self) -> bool {

@@ -32,6 +32,7 @@ impl Shard {
         for (user, room) in &delta.change.suspects {
             if self.users.contains_key(user) {
                 self.note_suspect(*user, *room);
+                self.hurry_rooms_check(*user);
             }
         }
         for change in &delta.change.devices {

@@ -214,7 +214,7 @@ pub struct PollOrder {
 pub struct FetchOrder {
     /// What.
     pub want: Want,
-    /// The room's id.
+    /// The room's id; empty where it is of none.
     pub room_id: Arc<str>,
     /// For a user of this token.
     pub token: Token,

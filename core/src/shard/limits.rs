@@ -56,11 +56,15 @@ pub struct ShardLimits {
     pub repair_delay_ms: u64,
     /// How long after its state was fetched a room's is not fetched again.
     pub repair_interval_ms: u64,
-    /// States of rooms that are being fetched at once.
+    /// States of rooms that are being fetched at once, and users whose list of
+    /// rooms is.
     pub repairs_in_flight_max: usize,
     /// Rooms that wait for their state to be fetched; others wait for another
     /// cause, or for a member to come back.
     pub repairs_max: usize,
+    /// How often the rooms of a user who is polled for are compared with those
+    /// that the homeserver has them in, at the least.
+    pub rooms_check_every_ms: u64,
     /// How often changed connections are written to the store.
     pub save_every_ms: u64,
     /// Connections written at once.
@@ -100,6 +104,7 @@ impl Default for ShardLimits {
             repair_interval_ms: 600_000,
             repairs_in_flight_max: 2,
             repairs_max: 10_000,
+            rooms_check_every_ms: 3_600_000,
             save_every_ms: 10_000,
             save_max: 256,
             sweep_every_ms: 60_000,

@@ -13,6 +13,7 @@ mod poller;
 mod refusal;
 mod repair;
 mod request;
+mod rooms_check;
 mod save;
 mod user;
 
@@ -62,6 +63,8 @@ pub struct Shard {
     fetching: BTreeMap<Want, Fetching>,
     /// Rooms whose state is to be fetched since the stored one is in doubt.
     repairs: repair::Repairs,
+    /// Users whose rooms are to be compared with the homeserver's.
+    rooms_checks: rooms_check::RoomsChecks,
     /// Users with a request that waits for something that is being fetched.
     awaiting_fetch: BTreeSet<UserNumber>,
     /// Where the last round of saving connections ended.
@@ -94,6 +97,7 @@ impl Shard {
             initial: poller::InitialSyncs::default(),
             fetching: BTreeMap::new(),
             repairs: repair::Repairs::default(),
+            rooms_checks: rooms_check::RoomsChecks::default(),
             awaiting_fetch: BTreeSet::new(),
             saved_to: None,
             next_save_ms: 0,
@@ -119,7 +123,7 @@ impl Shard {
             Event::PollFinished { user, device, outcome } => {
                 self.on_poll_finished(user, device, outcome, below, out);
             }
-            Event::Fetched { want, succeeded } => self.on_fetched(want, succeeded),
+            Event::Fetched { want, succeeded } => self.on_fetched(&want, succeeded),
             Event::Hint { user, hint } => self.on_hint(user, hint, out),
             Event::Stop => self.on_stop(below, out),
         }
@@ -167,6 +171,7 @@ impl Shard {
             self.on_wake(user, device, out);
         }
         self.repair_due(out);
+        self.check_rooms_due(out);
         if self.next_save_ms <= self.now_ms {
             self.next_save_ms = self.now_ms + self.limits.save_every_ms;
             self.save_some(out);
@@ -186,16 +191,18 @@ impl Shard {
         }
     }
 
-    fn on_fetched(&mut self, want: Want, succeeded: bool) {
+    fn on_fetched(&mut self, want: &Want, succeeded: bool) {
         self.dirty.append(&mut self.awaiting_fetch);
-        if let Want::State(room) = want {
-            self.on_repaired(room, succeeded);
+        match want {
+            Want::State(room) => self.on_repaired(*room, succeeded),
+            Want::JoinedRooms(user) => return self.on_rooms_checked(*user),
+            _ => {}
         }
         if succeeded {
-            self.fetching.remove(&want);
+            self.fetching.remove(&want.key());
         } else {
             let until_ms = self.now_ms + self.limits.refetch_after_ms;
-            self.fetching.insert(want, Fetching { until_ms, in_flight: false });
+            self.fetching.insert(want.key(), Fetching { until_ms, in_flight: false });
         }
     }
 

@@ -262,13 +262,13 @@ impl Shard {
 
     /// How long a request waits for something that is being fetched.
     fn patience_for(&self, want: &Want) -> u64 {
-        let in_flight = self.fetching.get(want).is_some_and(|fetch| fetch.in_flight);
+        let in_flight = self.fetching.get(&want.key()).is_some_and(|fetch| fetch.in_flight);
         match want {
             _ if !in_flight => 0,
             Want::Members(_) => self.limits.members_patience_ms,
             // Without it a client would have a hole that it cannot see.
             Want::PrevBatch(..) => self.limits.prev_batch_patience_ms,
-            Want::Member(..) | Want::State(_) => 0,
+            Want::Member(..) | Want::State(_) | Want::History(_) | Want::JoinedRooms(_) => 0,
         }
     }
 
@@ -331,19 +331,14 @@ impl Shard {
     /// Has what an answer lacks fetched, each thing once.
     fn fetch(&mut self, place: &Place, token: &Token, wants: &[Want], out: &mut Effects) {
         for want in wants {
-            let busy = self.fetching.get(want).is_some_and(|it| it.until_ms > self.now_ms);
+            let key = want.key();
+            let busy = self.fetching.get(&key).is_some_and(|it| it.until_ms > self.now_ms);
             if busy || self.fetching.len() >= self.limits.fetches_max {
                 continue;
             }
-            let room = match want {
-                Want::Members(room)
-                | Want::Member(room, _)
-                | Want::PrevBatch(room, ..)
-                | Want::State(room) => *room,
-            };
-            let Some(room) = self.world.room(room) else { continue };
+            let Some(room) = want.room().and_then(|room| self.world.room(room)) else { continue };
             let until_ms = self.now_ms + self.limits.refetch_after_ms;
-            self.fetching.insert(want.clone(), Fetching { until_ms, in_flight: true });
+            self.fetching.insert(key, Fetching { until_ms, in_flight: true });
             out.push(Effect::Fetch(FetchOrder {
                 want: want.clone(),
                 room_id: Arc::clone(&room.id),

@@ -16,6 +16,11 @@ pub(super) struct OnShard {
     pub(super) devices: BTreeMap<DeviceNumber, Device>,
     /// When anything was last asked for them, unix milliseconds.
     pub(super) used_ms: u64,
+    /// When their rooms were last compared with the homeserver's, unix
+    /// milliseconds; 0 for never.
+    pub(super) rooms_checked_ms: u64,
+    /// When they are next.
+    pub(super) rooms_check_ms: u64,
 }
 
 impl Shard {
@@ -38,14 +43,22 @@ impl Shard {
         for room in user.rooms.keys() {
             self.room_users.entry(*room).or_default().insert(number);
         }
-        let on_shard = OnShard { user, devices: BTreeMap::new(), used_ms: self.now_ms };
+        let on_shard = OnShard {
+            user,
+            devices: BTreeMap::new(),
+            used_ms: self.now_ms,
+            rooms_checked_ms: 0,
+            rooms_check_ms: 0,
+        };
         self.users.insert(number, on_shard);
+        self.plan_rooms_check(number);
         self.note_suspects_of(number);
         true
     }
 
     pub(super) fn unload_user(&mut self, number: UserNumber) {
         let Some(on_shard) = self.users.remove(&number) else { return };
+        self.forget_rooms_check(number, on_shard.rooms_check_ms);
         for room in on_shard.user.rooms.keys() {
             self.forget_room_user(*room, number);
         }

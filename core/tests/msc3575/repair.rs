@@ -34,3 +34,18 @@ fn removed_state_has_the_room_sent_again_as_new() {
     let answer = luge.ask(&alice, after(&answer, json!({})));
     assert_eq!(rooms(&answer), [] as [&str; 0]);
 }
+
+/// Goal: history that was fetched comes as a new room does.
+#[test]
+fn filled_in_history_is_sent_as_initial() {
+    let last = [message("$1", BOB), message("$2", BOB)];
+    let (mut luge, alice) = alice_with(gap("!r:x", &beginning("$r", &[ALICE, BOB]), &last, "p1"));
+    let wanted = json!({"ranges": [[0, 9]], "timeline_limit": 4, "required_state": []});
+    let answer = luge.ask(&alice, list("l", wanted));
+    let want = luge.take_history_order();
+    luge.answer_history(&want, &[message("$0", BOB)], Some("p0"));
+    let answer = luge.ask(&alice, after(&answer, json!({})));
+    let room = &answer["rooms"]["!r:x"];
+    assert_eq!(crate::answers::timeline(&answer, "!r:x"), ["$0", "$1", "$2"]);
+    assert_eq!((&room["initial"], &room["num_live"]), (&true.into(), &0.into()));
+}

@@ -531,7 +531,7 @@ impl Simulation {
                 Command::Members(MemberList { room, events, complete })
             }
             // This homeserver resets no state, and tells what changes in a gap.
-            Want::State(_) => {
+            Want::State(_) | Want::History(_) | Want::JoinedRooms(_) => {
                 let shard = self.shard_of(order.user);
                 return self.send(shard, Event::Fetched { want: order.want, succeeded: false });
             }

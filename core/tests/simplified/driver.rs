@@ -4,16 +4,16 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use luge_core::{
-    connection::Want,
+    connection::{HistoryWant, Want},
     dialect::{self, RequestLimits},
     id::{DeviceNumber, UserNumber},
-    ledger::{Command, MemberList, Polled, Reply, RoomState, SignIn},
+    ledger::{Command, History, MemberList, Polled, Reply, RoomState, SignIn},
     request::Dialect,
     shard::{
         Answered, ClientRequest, Effect, Event, FetchOrder, Hint, PollOrder, PollOutcome, Refusal,
         Shard, ShardLimits, Ticket, Token, Validation,
     },
-    upstream::{Limits, parse, parse_event_array},
+    upstream::{Limits, parse, parse_event_array, parse_events},
     view::MemoryTables,
 };
 use serde_json::{Value, json};
@@ -284,9 +284,46 @@ impl Luge {
         self.apply(Event::Fetched { want: order.want.clone(), succeeded });
     }
 
-    /// The oldest order of its kind cannot be carried out.
+    /// The order for a room's history, to be answered later.
+    pub(crate) fn take_history_order(&mut self) -> HistoryWant {
+        let at = self.fetches.iter().position(|it| matches!(it.want, Want::History(_)));
+        let order = self.fetches.remove(at.expect("history was asked for"));
+        let Want::History(want) = order.want else { unreachable!() };
+        want
+    }
+
+    /// The order is answered with `events`, the newest first.
+    pub(crate) fn answer_history(
+        &mut self,
+        want: &HistoryWant,
+        events: &[Value],
+        end: Option<&str>,
+    ) {
+        let mut answer = json!({"chunk": events});
+        self.date(&mut answer);
+        let (events, set_asides) =
+            parse_events(answer.to_string().as_bytes(), "chunk", &Limits::default())
+                .expect("the answer is an object");
+        assert_eq!(set_asides.count, 0, "a test's history is sound");
+        let HistoryWant { room, user, before, .. } = *want;
+        let end = end.map(str::to_owned);
+        self.command(Command::History(Box::new(History { room, user, before, events, end })));
+        self.apply(Event::Fetched { want: Want::History(want.clone()), succeeded: true });
+    }
+
+    /// The rooms of a user that were ordered are these.
+    pub(crate) fn give_joined_rooms(&mut self, rooms: &[&str]) {
+        let at = self.fetches.iter().position(|it| matches!(it.want, Want::JoinedRooms(_)));
+        let order = self.fetches.remove(at.expect("rooms were asked for"));
+        let rooms = rooms.iter().map(|room_id| (*room_id).to_owned()).collect();
+        self.command(Command::JoinedRooms { user: order.user, knew: order.knew, rooms });
+        self.apply(Event::Fetched { want: order.want, succeeded: true });
+    }
+
+    /// The oldest order that is for a room cannot be carried out.
     pub(crate) fn fail_fetch(&mut self) {
-        let order = self.fetches.remove(0);
+        let at = self.fetches.iter().position(|it| it.want.room().is_some());
+        let order = self.fetches.remove(at.expect("something was asked for"));
         self.apply(Event::Fetched { want: order.want, succeeded: false });
     }
 

@@ -13,6 +13,7 @@ mod encryption;
 mod events;
 mod extensions;
 mod filters;
+mod history;
 mod lists;
 mod membership;
 mod meta;

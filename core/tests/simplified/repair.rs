@@ -312,3 +312,69 @@ fn the_state_of_somebody_who_is_out_is_not_used() {
     let answer = luge.ask(&alice, everything());
     assert_eq!(answer["rooms"]["!r:x"]["name"], "N");
 }
+
+/// Goal: who is out of a room without an event is out, once, and sees nothing
+/// later.
+#[test]
+fn a_user_who_is_reset_out_of_a_room_is_out() {
+    let (mut luge, alice) = room();
+    let bob = luge.sign_in(BOB, "B");
+    luge.sync(&bob, joined("!r:x", &first_events()));
+    let rest = list(5, json!([]));
+    let answer = luge.ask(&bob, rest.clone());
+    assert_eq!(answer["lists"]["all"]["count"], 1);
+    luge.wait(3_700_000);
+    luge.ask(&bob, rest.clone());
+    luge.sync(&alice, joined("!r:x", &[message("$late", ALICE)]));
+    let answer = luge.ask(&bob, rest.clone());
+    luge.wait(3_700_000);
+    luge.fetches.retain(|order| order.user == bob.user);
+    luge.give_joined_rooms(&[]);
+    let left = luge.ask(&bob, at(position(&answer), rest.clone()));
+    assert_eq!(rooms(&left), [] as [&str; 0], "without an event nothing is said of the end");
+    luge.sync(&alice, joined("!r:x", &[message("$later", ALICE)]));
+    let next = luge.ask(&bob, at(position(&left), rest.clone()));
+    assert_eq!((&next["lists"]["all"]["count"], rooms(&next).len()), (&0.into(), 0));
+    let subscribed = json!({"room_subscriptions": {"!r:x": {
+        "timeline_limit": 9, "required_state": [["*", "*"]],
+    }}});
+    let anew = luge.ask(&bob, subscribed);
+    assert!(!anew.to_string().contains("$later"), "{anew}");
+}
+
+/// Goal: a room that was joined while the list was on its way stays.
+#[test]
+fn a_room_that_is_joined_meanwhile_stays() {
+    let (mut luge, alice) = room();
+    luge.ask(&alice, everything());
+    luge.sync(&alice, gap("!r:x", &[], &[message("$m1", BOB)], "p"));
+    luge.wait(MIDDLE_MS);
+    luge.sync(&alice, joined("!new:x", &beginning("$new", &[BOB, ALICE])));
+    luge.give_joined_rooms(&["!r:x"]);
+    let answer = luge.ask(&alice, everything());
+    assert_eq!(answer["lists"]["all"]["count"], 2);
+}
+
+/// Goal: who has a gap has their rooms looked at soon, once in a while; who is
+/// not polled for never.
+#[test]
+fn rooms_are_compared_after_a_gap_and_now_and_then() {
+    let checks = |luge: &Luge| {
+        luge.fetches.iter().filter(|it| matches!(it.want, Want::JoinedRooms(_))).count()
+    };
+    let (mut luge, alice) = room();
+    luge.ask(&alice, everything());
+    luge.wait(10_000);
+    assert_eq!(checks(&luge), 0);
+    luge.sync(&alice, gap("!r:x", &[], &[message("$m1", BOB)], "p"));
+    luge.wait(MIDDLE_MS);
+    assert_eq!(checks(&luge), 1);
+    luge.give_joined_rooms(&["!r:x"]);
+    luge.give_state(&first_events());
+    luge.sync(&alice, gap("!r:x", &[], &[message("$m2", BOB)], "p"));
+    luge.wait(MIDDLE_MS);
+    assert_eq!(checks(&luge), 0, "it was done a moment ago");
+    luge.end_poll(&alice, luge_core::shard::PollOutcome::Cancelled);
+    luge.wait(8_000_000);
+    assert_eq!(checks(&luge), 0, "nobody asks for her");
+}

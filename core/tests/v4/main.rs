@@ -8,7 +8,6 @@ mod harness;
 #[expect(dead_code, reason = "the suites need different parts of it")]
 mod answers;
 #[path = "../simplified/driver.rs"]
-#[expect(dead_code, reason = "the suites need different parts of it")]
 mod driver;
 #[path = "../simplified/events.rs"]
 #[expect(dead_code, reason = "the suites need different parts of it")]

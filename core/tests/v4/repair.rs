@@ -102,3 +102,39 @@ fn a_lazily_told_member_who_is_gone_is_a_stub() {
     assert!(told.contains(&stub), "{told:?}");
     assert_eq!(room["joined_count"], 1, "the counts are the state's");
 }
+
+/// Goal: who is out of a room without an event is told by the membership alone,
+/// once.
+#[test]
+fn who_is_reset_out_of_a_room_is_told_by_their_membership() {
+    let (mut luge, alice) = alice_with(joined("!r:x", &first_events()));
+    let topic = all_rooms(5, json!([{"type": "m.room.topic"}]));
+    let answer = luge.ask(&alice, topic.clone());
+    luge.sync(&alice, gap("!r:x", &[], &[message("$after", BOB)], "p"));
+    luge.wait(2_000);
+    luge.give_joined_rooms(&[]);
+    for _ in 0..2 {
+        let told = luge.ask(&alice, at(position(&answer), topic.clone()));
+        let room = &told["rooms"]["!r:x"];
+        assert_eq!((&room["membership"], &room["initial"]), (&"leave".into(), &true.into()));
+        assert_eq!((room.get("timeline"), room.get("required_state")), (None, None));
+        luge.restart();
+    }
+    let told = luge.ask(&alice, at(position(&answer), topic.clone()));
+    let next = luge.ask(&alice, at(position(&told), topic));
+    assert_eq!(rooms(&next), [] as [&str; 0]);
+}
+
+/// Goal: history that was fetched comes as an expansion.
+#[test]
+fn filled_in_history_is_marked_as_expanded() {
+    let last = [message("$1", BOB), message("$2", BOB)];
+    let (mut luge, alice) = alice_with(gap("!r:x", &beginning("$r", &[ALICE, BOB]), &last, "p1"));
+    let answer = luge.ask(&alice, all_rooms(4, json!([])));
+    let want = luge.take_history_order();
+    luge.answer_history(&want, &[message("$0", BOB)], Some("p0"));
+    let answer = luge.ask(&alice, at(position(&answer), all_rooms(4, json!([]))));
+    let room = &answer["rooms"]["!r:x"];
+    assert_eq!(timeline(&answer, "!r:x"), ["$0", "$1", "$2"]);
+    assert_eq!((&room["expanded_timeline"], &room["num_live"]), (&true.into(), &0.into()));
+}

@@ -1,10 +1,12 @@
 //! What a response lacked or the ledger doubts: member lists, single members,
 //! tokens for paging back, the state of a room. Each is fetched once and kept.
 
+use std::collections::BTreeSet;
+
 use luge_core::{
-    connection::Want,
+    connection::{HistoryWant, Want},
     id::RoomNumber,
-    ledger::{Command, MemberList, RoomState},
+    ledger::{Command, History, MemberList, RoomState},
     shard::FetchOrder,
     upstream::{self, Limits},
 };
@@ -27,6 +29,10 @@ pub async fn fetch(homeserver: &Homeserver, taker: &Taker, order: &FetchOrder) -
             let (room, sequence) = (*room, *sequence);
             let token = prev_batch(homeserver, order, event_id).await;
             token.map(|token| vec![Command::PrevBatch { room, sequence, token }])
+        }
+        Want::JoinedRooms(_) => joined_rooms(homeserver, order).await.map(|it| vec![it]),
+        Want::History(want) => {
+            history(homeserver, taker, order, want).await.map(|command| vec![command])
         }
         Want::State(room) => state(homeserver, taker, order, *room).await,
     };
@@ -87,6 +93,49 @@ async fn members(
         None => lists.push(MemberList { room, events: Vec::new(), complete: true }),
     }
     Some(lists.into_iter().map(Command::Members).collect())
+}
+
+/// What the homeserver gives the user from before an event.
+async fn history(
+    homeserver: &Homeserver,
+    taker: &Taker,
+    order: &FetchOrder,
+    want: &HistoryWant,
+) -> Option<Command> {
+    #[derive(Deserialize)]
+    struct End {
+        end: Option<String>,
+    }
+    let from = match &want.prev_batch {
+        Some(token) => token.clone(),
+        None => prev_batch(homeserver, order, &want.event_id).await?,
+    };
+    let path = format!(
+        "/_matrix/client/v3/rooms/{}/messages?dir=b&from={}&limit={}",
+        escaped(&order.room_id),
+        escaped(&from),
+        want.limit
+    );
+    let body = get(homeserver, order, &path).await?;
+    let parse = move || {
+        let end = serde_json::from_slice::<End>(&body).ok()?.end;
+        let (events, _) = upstream::parse_events(&body, "chunk", &Limits::default()).ok()?;
+        Some((events, end))
+    };
+    let (events, end) = taker.off_shard(parse).await??;
+    let HistoryWant { room, user, before, .. } = *want;
+    Some(Command::History(Box::new(History { room, user, before, events, end })))
+}
+
+/// The rooms that the user is in.
+async fn joined_rooms(homeserver: &Homeserver, order: &FetchOrder) -> Option<Command> {
+    #[derive(Deserialize)]
+    struct Joined {
+        joined_rooms: BTreeSet<String>,
+    }
+    let body = get(homeserver, order, "/_matrix/client/v3/joined_rooms").await?;
+    let rooms = serde_json::from_slice::<Joined>(&body).ok()?.joined_rooms;
+    Some(Command::JoinedRooms { user: order.user, knew: order.knew, rooms })
 }
 
 /// The state of a room as it is now.
