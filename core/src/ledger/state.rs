@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// For how long a member list may be on its way while answers overtake it.
-const RACE_MS: u64 = 60_000;
+pub(super) const RACE_MS: u64 = 60_000;
 
 /// What is said of one entry, and by whom.
 #[derive(Clone, Copy)]

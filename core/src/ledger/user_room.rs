@@ -8,7 +8,7 @@ use super::{
     command::Reply,
     fold::Fold,
     polled::Poll,
-    state::previous_membership,
+    state::{RACE_MS, previous_membership},
     summary::content,
     timeline::{Chunk, LOOKED_AT_MAX},
 };
@@ -76,11 +76,16 @@ impl Fold<'_> {
         knew: Sequence,
         joined: &BTreeSet<String>,
     ) -> Reply {
+        let settled_ms = self.now_ms.saturating_sub(RACE_MS);
         let mut rooms = Vec::new();
         self.scan(Table::UserRooms, &key::of_user(user), &mut |key, archive| {
             let record = UserRoomRecord::decode(archive);
-            let is_due =
-                |it: UserRoomRecord| it.membership == Membership::Join && it.since <= knew.0;
+            // A homeserver of several processes may yet have to list who has just
+            // come.
+            let is_due = |it: UserRoomRecord| {
+                let is_settled = it.since <= knew.0 && it.since_ms <= settled_ms;
+                it.membership == Membership::Join && is_settled
+            };
             if record.is_some_and(is_due) {
                 rooms.extend(key::room_of(key));
             }
@@ -333,7 +338,12 @@ impl Fold<'_> {
             && is_over(before.membership)
         {
             let own_event = place.or(before.own_event);
-            return Some(UserRoomRecord { membership, own_event, ..before.clone() });
+            // Of an end that was found without its event, the event tells more.
+            let late = place.filter(|_| before.own_event.is_none());
+            let since = late.map_or(before.since, |place| {
+                self.end_of_stay(own.room, place, self.sent_ms(own.room, place))
+            });
+            return Some(UserRoomRecord { membership, own_event, since, ..before.clone() });
         }
         let was = event.and_then(|event| previous_membership(&event.json));
         let was_joined = match before {

@@ -175,7 +175,7 @@ impl Room {
     }
 
     /// The index of the first event behind a position.
-    fn behind(&self, stream: u64) -> usize {
+    pub(crate) fn behind(&self, stream: u64) -> usize {
         self.events.partition_point(|event| event.stream <= stream)
     }
 }

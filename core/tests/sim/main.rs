@@ -11,6 +11,7 @@ mod harness;
 mod activity;
 mod client;
 mod exchange;
+mod fetch;
 mod homeserver;
 mod log;
 mod quiescence;

@@ -10,12 +10,12 @@ use luge_core::{
     connection::Want,
     dialect::simplified,
     id::{DeviceNumber, UserNumber},
-    ledger::{Command, Delta, MemberList, Polled, Reply, SignIn},
+    ledger::{Command, Delta, Polled, Reply, SignIn},
     shard::{
-        Answered, Effect, Event, FetchOrder, PollOrder, PollOutcome, Refusal, Shard, ShardLimits,
-        Ticket, Token, Validation,
+        Answered, Effect, Event, PollOrder, PollOutcome, Refusal, Shard, ShardLimits, Ticket,
+        Token, Validation,
     },
-    upstream::{Limits, parse, parse_event},
+    upstream::{Limits, parse},
     view::MemoryTables,
 };
 use serde_json::Value;
@@ -24,7 +24,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::{
     client::Connection,
     harness::{Book, book::Group, strict},
-    homeserver::{Homeserver, Is, room_of},
+    homeserver::Homeserver,
     log,
     random::Random,
     visibility::Visibility,
@@ -343,7 +343,7 @@ impl Simulation {
     }
 
     /// An event that may overtake others.
-    fn send(&mut self, shard: usize, event: Event) {
+    pub(crate) fn send(&mut self, shard: usize, event: Event) {
         let delay_ms = self.random.between(0, 40);
         self.push(delay_ms, Job::Shard(shard, Box::new(event)));
     }
@@ -363,7 +363,7 @@ impl Simulation {
         }
     }
 
-    fn note(&mut self, text: &str) {
+    pub(crate) fn note(&mut self, text: &str) {
         self.trace = xxh3_64_with_seed(text.as_bytes(), self.trace);
     }
 
@@ -494,54 +494,9 @@ impl Simulation {
         self.send(shard, Event::PollFinished { user, device, outcome });
     }
 
-    fn fetch(&mut self, order: FetchOrder) {
-        self.note(&format!("{:?}", order.want));
-        if !self.calm && self.random.chance(200) {
-            let shard = self.shard_of(order.user);
-            return self.send(shard, Event::Fetched { want: order.want, succeeded: false });
-        }
-        let number = room_of(&order.room_id);
-        let room = &self.homeserver.rooms[number];
-        let event = |index: usize| {
-            parse_event(&room.events[index].json, &Limits::default()).expect("a sound event")
-        };
-        let command = match &order.want {
-            Want::PrevBatch(room, sequence, _) => {
-                let token = format!("fetched-{sequence}");
-                Command::PrevBatch { room: *room, sequence: *sequence, token }
-            }
-            Want::Members(_) | Want::Member(..) => {
-                let members = room.members.iter().filter_map(|(user, steps)| {
-                    let step = steps.last()?;
-                    let wanted = match &order.want {
-                        Want::Member(_, id) => crate::homeserver::user_id(*user) == **id,
-                        _ => matches!(step.is, Is::Join | Is::Invite),
-                    };
-                    wanted.then_some(step.index)
-                });
-                let indices: Vec<usize> = members.collect();
-                let events = indices.iter().map(|index| event(*index)).collect();
-                indices.iter().for_each(|index| {
-                    self.visibility.tell_member(&self.homeserver, number, *index);
-                });
-                let (Want::Members(room) | Want::Member(room, _)) = order.want else {
-                    unreachable!("tokens are dealt with above")
-                };
-                let complete = matches!(order.want, Want::Members(_));
-                Command::Members(MemberList { room, events, complete })
-            }
-            // This homeserver resets no state, and tells what changes in a gap.
-            Want::State(_) | Want::History(_) | Want::JoinedRooms(_) => {
-                let shard = self.shard_of(order.user);
-                return self.send(shard, Event::Fetched { want: order.want, succeeded: false });
-            }
-        };
-        self.command(command, Then::Fetched(order.user, order.want));
-    }
-
     // The ledger.
 
-    fn command(&mut self, command: Command, then: Then) {
+    pub(crate) fn command(&mut self, command: Command, then: Then) {
         if self.logs {
             log::command(self.now_ms, &command);
         }
@@ -601,7 +556,8 @@ impl Simulation {
         let rooms = delta.change.rooms.iter().filter_map(|room| delta.world.room(*room));
         let members = rooms.flat_map(|room| room.local_users.keys().copied());
         let mut interested = vec![false; self.shards.len()];
-        for user in users.chain(devices).chain(members) {
+        let suspecting = delta.change.suspects.iter().map(|(user, _)| *user);
+        for user in users.chain(devices).chain(suspecting).chain(members) {
             interested[user.0 as usize % self.shards.len()] = true;
         }
         for shard in (0..self.shards.len()).filter(|shard| interested[*shard]) {

@@ -37,6 +37,13 @@ impl Visibility {
         }
     }
 
+    /// The homeserver gives a user older events of a stay (room, user, its
+    /// beginning) than before.
+    pub(crate) fn give(&mut self, stay: (usize, usize, u64), oldest: usize) {
+        let first = self.given.entry(stay).or_insert(oldest);
+        *first = (*first).min(oldest);
+    }
+
     pub(crate) fn tell_member(&mut self, homeserver: &Homeserver, room: usize, index: usize) {
         self.told.insert((room, index));
         self.told_ms.entry((room, index)).or_insert(homeserver.now_ms);

@@ -342,17 +342,47 @@ fn a_user_who_is_reset_out_of_a_room_is_out() {
     assert!(!anew.to_string().contains("$later"), "{anew}");
 }
 
+/// Goal: where the end comes after all, it is told with its event.
+#[test]
+fn an_end_whose_event_comes_late_is_told_then() {
+    let (mut luge, alice) = room();
+    luge.ask(&alice, everything());
+    luge.wait(100_000);
+    luge.sync(&alice, gap("!r:x", &[], &[message("$m1", BOB)], "p"));
+    let answer = luge.ask(&alice, everything());
+    luge.wait(MIDDLE_MS);
+    luge.give_joined_rooms(&[]);
+    let answer = luge.ask(&alice, at(position(&answer), everything()));
+    assert_eq!(rooms(&answer), [] as [&str; 0]);
+    let mut leave = member("$leave", ALICE, "leave");
+    leave["unsigned"] = json!({"prev_content": {"membership": "join"}});
+    luge.sync(&alice, left("!r:x", &[message("$m2", BOB), leave]));
+    let answer = luge.ask(
+        &alice,
+        at(
+            position(&answer),
+            json!({
+                "room_subscriptions": {"!r:x": {"timeline_limit": 2, "required_state": []}},
+            }),
+        ),
+    );
+    assert_eq!(timeline(&answer, "!r:x"), ["$m2", "$leave"]);
+    assert_eq!(required(&answer, "!r:x"), ["$leave"]);
+}
+
 /// Goal: a room that was joined while the list was on its way stays.
 #[test]
 fn a_room_that_is_joined_meanwhile_stays() {
     let (mut luge, alice) = room();
     luge.ask(&alice, everything());
+    luge.wait(100_000);
     luge.sync(&alice, gap("!r:x", &[], &[message("$m1", BOB)], "p"));
+    luge.sync(&alice, joined("!lately:x", &beginning("$lately", &[BOB, ALICE])));
     luge.wait(MIDDLE_MS);
     luge.sync(&alice, joined("!new:x", &beginning("$new", &[BOB, ALICE])));
     luge.give_joined_rooms(&["!r:x"]);
     let answer = luge.ask(&alice, everything());
-    assert_eq!(answer["lists"]["all"]["count"], 2);
+    assert_eq!(answer["lists"]["all"]["count"], 3);
 }
 
 /// Goal: who has a gap has their rooms looked at soon, once in a while; who is

@@ -1,5 +1,6 @@
 //! The timeline: how much of it, what is missing before it, what is live.
 
+use luge_core::connection::Want;
 use serde_json::{Value, json};
 
 use crate::{
@@ -97,6 +98,31 @@ fn a_token_for_paging_back_is_fetched_and_waited_for() {
     let room = &answer["rooms"]["!r:x"];
     assert_eq!(timeline(&answer, "!r:x"), ["$m4", "$m5"]);
     assert_eq!((&room["limited"], &room["prev_batch"]), (&true.into(), &"p4".into()));
+}
+
+/// Goal: the token of the first event, else that of the nearest newer one, which
+/// overlaps and leaves no hole; only where there is none the homeserver is asked.
+#[test]
+fn the_best_token_for_paging_back_is_given() {
+    let (mut luge, alice) = room(0);
+    let chunk = |from, to, token: &str| {
+        let more = json!({"timeline": {"prev_batch": token}});
+        joined_with("!r:x", &messages(from, to), more)
+    };
+    luge.sync(&alice, chunk(0, 3, "p0"));
+    luge.sync(&alice, chunk(3, 6, "p3"));
+    luge.paging_token = Some("asked");
+    for (limit, token) in [(3, "p3"), (5, "p3"), (6, "p0"), (2, "asked"), (2, "asked")] {
+        let answer = luge.ask(&alice, request(limit));
+        let room = &answer["rooms"]["!r:x"];
+        assert_eq!(
+            (&room["prev_batch"], &room["limited"]),
+            (&token.into(), &true.into()),
+            "{limit}"
+        );
+    }
+    let asked = luge.fetches.iter().filter(|it| matches!(it.want, Want::PrevBatch(..))).count();
+    assert_eq!(asked, 1, "it is kept");
 }
 
 /// Goal: a gap of the homeserver's reaches the client, also with few events.

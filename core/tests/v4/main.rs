@@ -8,9 +8,9 @@ mod harness;
 #[expect(dead_code, reason = "the suites need different parts of it")]
 mod answers;
 #[path = "../simplified/driver.rs"]
+#[expect(dead_code, reason = "the suites need different parts of it")]
 mod driver;
 #[path = "../simplified/events.rs"]
-#[expect(dead_code, reason = "the suites need different parts of it")]
 mod events;
 
 mod connection;

@@ -1,6 +1,6 @@
 //! The homeserver's state, as a pure, seeded, synchronous state machine.
 //!
-//! `act` (rooms) and `personal` (accounts) hold everything that changes it, `populate` fills it from a [`Size`], `truth` tells what a client ought to
+//! `act` (rooms) and `personal` (accounts) hold everything that changes it, `reset` is what no event tells of, `populate` fills it from a [`Size`], `truth` tells what a client ought to
 //! have seen. What the client-server API makes of it is in `crate::sync` and `crate::api`. No I/O and no clock: the
 //! time is handed in with every action.
 
@@ -9,6 +9,7 @@ mod event;
 mod personal;
 mod populate;
 mod redaction;
+mod reset;
 mod room;
 mod truth;
 

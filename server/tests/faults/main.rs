@@ -10,5 +10,6 @@ mod answers;
 mod devices;
 mod door;
 mod log;
+mod repair;
 mod tokens;
 mod town;

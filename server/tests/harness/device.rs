@@ -119,9 +119,20 @@ impl Device {
         timeout_ms: u64,
         body: String,
     ) -> Result<Answer, ClientError> {
+        self.ask_at(PATH, pos, timeout_ms, body).await
+    }
+
+    /// One request to another dialect's path.
+    pub(crate) async fn ask_at(
+        &self,
+        path: &str,
+        pos: Option<&str>,
+        timeout_ms: u64,
+        body: String,
+    ) -> Result<Answer, ClientError> {
         let base = self.url.borrow().clone();
         let pos = pos.map(|pos| format!("&pos={pos}")).unwrap_or_default();
-        let request = Request::post(format!("{base}{PATH}?timeout={timeout_ms}{pos}"))
+        let request = Request::post(format!("{base}{path}?timeout={timeout_ms}{pos}"))
             .header("authorization", format!("Bearer {}", self.token))
             .header("content-type", "application/json")
             .body(Body::from(body))
