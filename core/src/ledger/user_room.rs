@@ -343,7 +343,7 @@ impl Fold<'_> {
             let since = late.map_or(before.since, |place| {
                 self.end_of_stay(own.room, place, self.sent_ms(own.room, place))
             });
-            return Some(UserRoomRecord { membership, own_event, since, ..before.clone() });
+            return Some(UserRoomRecord { membership, since, own_event, ..before.clone() });
         }
         let was = event.and_then(|event| previous_membership(&event.json));
         let was_joined = match before {
