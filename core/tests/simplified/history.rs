@@ -136,16 +136,24 @@ fn history_is_shown_to_whom_it_was_given() {
     assert_eq!(orders(&luge), 0, "there is nothing more for him");
 }
 
-/// Goal: who comes back to a room sees nothing of what was given them before.
+/// Goal: who comes back to a room sees nothing of what was given them before,
+/// nor of what was said while they were out.
 #[test]
 fn history_ends_with_the_stay() {
     let (mut luge, alice) = room();
+    let bob = luge.sign_in(BOB, "B");
+    luge.sync(&bob, gap("!r:x", &beginning("$r", &[ALICE, BOB]), &messages(20, 25), "p20"));
     luge.ask(&alice, request(10));
     let want = luge.take_history_order();
     luge.answer_history(&want, &backwards(15, 20), Some("p15"));
-    luge.sync(&alice, crate::events::left("!r:x", &[member("$leave", ALICE, "leave")]));
+    let mut leave = member("$leave", ALICE, "leave");
+    leave["unsigned"] = json!({"prev_content": {"membership": "join"}});
+    luge.sync(&alice, crate::events::left("!r:x", &[leave.clone()]));
     let mut back = member("$back", ALICE, "join");
     back["unsigned"] = json!({"prev_content": {"membership": "leave"}});
+    // Bob is there all the time, so that there is no gap.
+    let meanwhile = [leave, message("$secret", BOB), back.clone()];
+    luge.sync(&bob, joined("!r:x", &meanwhile));
     luge.sync(&alice, joined("!r:x", &[back]));
     let answer = luge.ask(&alice, request(50));
     assert_eq!(timeline(&answer, "!r:x"), ["$back"]);
