@@ -319,6 +319,17 @@ impl<'a> Gate<'a> {
         stretch
     }
 
+    /// An event of the timeline by its number, where it may be seen.
+    pub fn timeline_event(&self, sequence: u64) -> Option<TimelineEvent> {
+        let first = self.visible.0.min(self.of_user.history_from);
+        let key = key::event(self.room.number, Place { timeline: true, sequence });
+        let is_seen = (first..=self.visible.1).contains(&sequence);
+        let record = self.view.get(Table::Events, &key).filter(|_| is_seen)?;
+        let record = EventRecord::decode(record)?;
+        let is_given = !record.history || sequence >= self.of_user.history_from;
+        is_given.then_some(TimelineEvent { sequence, record })
+    }
+
     /// The first number that the user may see of what was fetched for them as
     /// history; `u64::MAX` where nothing was.
     pub fn history_from(&self) -> u64 {

@@ -127,11 +127,13 @@ pub(super) fn timeline(
         leave_history_out(&mut stretch);
     }
     let mut timeline = TimelineTurn { held_back, ..TimelineTurn::default() };
-    if anew {
-        note_shortness(turn, &stretch, &mut timeline);
-    } else if let Some(sent) = before.filter(|_| !stretch.more_before) {
-        timeline.short_from = sent.short_from;
-    }
+    let oldest = match before.filter(|_| !anew) {
+        None => stretch.events.first().cloned(),
+        // It is still wanted where it could not be had.
+        Some(sent) if !stretch.more_before => turn.gate.timeline_event(sent.short_from),
+        Some(_) => None,
+    };
+    note_shortness(turn, oldest.as_ref(), stretch.events.len(), &mut timeline);
     let mut answer = Timeline { expanded, ..Timeline::default() };
     let first = stretch.events.first();
     answer.limited = if anew {
@@ -168,12 +170,18 @@ fn leave_history_out(stretch: &mut Stretch) {
     }
 }
 
-/// Notes that the client asks for more than there is, and wants it fetched where
-/// the homeserver may have it. A single event is a preview.
-fn note_shortness(turn: RoomTurn<'_>, stretch: &Stretch, timeline: &mut TimelineTurn) {
+/// Notes that the client asks for more than there is from `first` on, of which
+/// `count` events are told, and wants it fetched where the homeserver may have
+/// it. A single event is a preview.
+fn note_shortness(
+    turn: RoomTurn<'_>,
+    first: Option<&TimelineEvent>,
+    count: usize,
+    timeline: &mut TimelineTurn,
+) {
     let limit = turn.config.timeline_limit;
-    let Some(first) = stretch.events.first() else { return };
-    let lacking = limit.saturating_sub(stretch.events.len() as u64);
+    let Some(first) = first else { return };
+    let lacking = limit.saturating_sub(count as u64);
     let is_preview = limit == 1;
     if lacking == 0 || is_preview || !turn.gate.is_joined() || turn.gate.ends_history(first) {
         return;

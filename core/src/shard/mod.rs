@@ -123,7 +123,7 @@ impl Shard {
             Event::PollFinished { user, device, outcome } => {
                 self.on_poll_finished(user, device, outcome, below, out);
             }
-            Event::Fetched { want, succeeded } => self.on_fetched(&want, succeeded),
+            Event::Fetched { want, succeeded } => self.on_fetched(&want, succeeded, out),
             Event::Hint { user, hint } => self.on_hint(user, hint, out),
             Event::Stop => self.on_stop(below, out),
         }
@@ -191,7 +191,7 @@ impl Shard {
         }
     }
 
-    fn on_fetched(&mut self, want: &Want, succeeded: bool) {
+    fn on_fetched(&mut self, want: &Want, succeeded: bool, out: &mut Effects) {
         self.dirty.append(&mut self.awaiting_fetch);
         match want {
             Want::State(room) => self.on_repaired(*room, succeeded),
@@ -199,10 +199,14 @@ impl Shard {
             _ => {}
         }
         if succeeded {
-            self.fetching.remove(&want.key());
+            let fetched = self.fetching.remove(&want.key());
+            if let Some(next) = fetched.and_then(|it| it.next).filter(|_| !self.stopping) {
+                self.order_fetch(*next, out);
+            }
         } else {
             let until_ms = self.now_ms + self.limits.refetch_after_ms;
-            self.fetching.insert(want.key(), Fetching { until_ms, in_flight: false });
+            let fetching = Fetching { until_ms, in_flight: false, next: None };
+            self.fetching.insert(want.key(), fetching);
         }
     }
 

@@ -8,8 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Effects, Shard,
-    event::{Effect, FetchOrder, Token},
-    request::Fetching,
+    event::{FetchOrder, Token},
 };
 use crate::{
     connection::Want,
@@ -99,10 +98,8 @@ impl Shard {
         let Some((user, token)) = self.someone_in(room, waiting.user) else { return };
         self.repairs.in_flight.insert(room, waiting);
         let want = Want::State(room);
-        let until_ms = self.now_ms + self.limits.refetch_after_ms;
-        self.fetching.insert(want.clone(), Fetching { until_ms, in_flight: true });
         let (room_id, knew) = (facts.id.clone(), self.world.sequence);
-        out.push(Effect::Fetch(FetchOrder { want, room_id, token, user, knew }));
+        self.order_fetch(FetchOrder { want, room_id, token, user, knew }, out);
     }
 
     /// A user who is in the room, and a token of theirs; `first` where it can be.

@@ -47,11 +47,13 @@ pub(super) struct Held {
 }
 
 /// Something that is fetched, or that failed lately.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Fetching {
     /// Until when it is not asked for again.
     pub(super) until_ms: u64,
     pub(super) in_flight: bool,
+    /// What is fetched afterwards, where more of the same came to be wanted.
+    pub(super) next: Option<Box<FetchOrder>>,
 }
 
 /// What a request waits for.
@@ -332,21 +334,30 @@ impl Shard {
     fn fetch(&mut self, place: &Place, token: &Token, wants: &[Want], out: &mut Effects) {
         for want in wants {
             let key = want.key();
-            let busy = self.fetching.get(&key).is_some_and(|it| it.until_ms > self.now_ms);
-            if busy || self.fetching.len() >= self.limits.fetches_max {
-                continue;
-            }
             let Some(room) = want.room().and_then(|room| self.world.room(room)) else { continue };
-            let until_ms = self.now_ms + self.limits.refetch_after_ms;
-            self.fetching.insert(key, Fetching { until_ms, in_flight: true });
-            out.push(Effect::Fetch(FetchOrder {
+            let order = FetchOrder {
                 want: want.clone(),
                 room_id: Arc::clone(&room.id),
                 token: token.clone(),
                 user: place.user,
                 knew: self.world.sequence,
-            }));
+            };
+            let busy = self.fetching.get_mut(&key).filter(|it| it.until_ms > self.now_ms);
+            if let Some(busy) = busy {
+                // What is on its way may be less than what is wanted now.
+                let is_more = busy.in_flight && matches!(want, Want::History(_));
+                busy.next = is_more.then(|| Box::new(order)).or(busy.next.take());
+            } else if self.fetching.len() < self.limits.fetches_max {
+                self.order_fetch(order, out);
+            }
         }
+    }
+
+    pub(super) fn order_fetch(&mut self, order: FetchOrder, out: &mut Effects) {
+        let until_ms = self.now_ms + self.limits.refetch_after_ms;
+        let fetching = Fetching { until_ms, in_flight: true, next: None };
+        self.fetching.insert(order.want.key(), fetching);
+        out.push(Effect::Fetch(order));
     }
 
     fn hold(&mut self, place: &Place, mut held: Held, hold: Hold, patience_ms: u64) {

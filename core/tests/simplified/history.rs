@@ -184,6 +184,37 @@ fn history_is_not_asked_for_in_vain() {
     assert_eq!(orders(&luge), 0, "it begins with the room");
 }
 
+/// Goal: what more is wanted while some is on its way is fetched afterwards, and
+/// what could not be had is wanted again when the room next has news.
+#[test]
+fn history_that_is_still_lacking_is_fetched_later() {
+    let (mut luge, alice) = room();
+    let answer = luge.ask(&alice, request(10));
+    let few = luge.take_history_order();
+    luge.ask(&alice, at(position(&answer), request(20)));
+    assert_eq!(orders(&luge), 0);
+    luge.answer_history(&few, &backwards(15, 20), Some("p15"));
+    let many = luge.take_history_order();
+    assert_eq!((many.before, many.limit), (few.before, 15));
+    luge.answer_history(&many, &backwards(5, 20), Some("p5"));
+    let answer = luge.ask(&alice, at(position(&answer), request(20)));
+    assert_eq!(timeline(&answer, "!r:x"), ids(5, 25));
+
+    let answer = luge.ask(&alice, request(30));
+    luge.fail_fetch();
+    luge.sync(&alice, joined("!r:x", &messages(25, 26)));
+    let answer = luge.ask(&alice, at(position(&answer), request(30)));
+    assert_eq!(orders(&luge), 0, "it failed a moment ago");
+    luge.wait(61_000);
+    luge.sync(&alice, joined("!r:x", &messages(26, 27)));
+    let answer = luge.ask(&alice, at(position(&answer), request(30)));
+    let want = luge.take_history_order();
+    assert_eq!(want.prev_batch.as_deref(), Some("p5"));
+    luge.answer_history(&want, &backwards(0, 5), Some("p0"));
+    let answer = luge.ask(&alice, at(position(&answer), request(30)));
+    assert_eq!(timeline(&answer, "!r:x"), ids(0, 27));
+}
+
 /// Goal: the beginning of the room ends it, and no more than so many events are
 /// kept.
 #[test]

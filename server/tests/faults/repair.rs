@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     harness::device::{Device, PATIENCE},
-    town::{STRANGER, Town, on_each_driver, say},
+    town::{Plan, STRANGER, Town, impatient, on_each_driver, say},
 };
 
 /// One connection of a device.
@@ -92,10 +92,14 @@ impl Client {
 }
 
 fn town(driver: Choice) -> Town {
-    Town::start(driver, |config: &mut Config| {
-        config.shard_limits.repair_delay_ms = 50;
-        config.shard_limits.refetch_after_ms = 100;
-    })
+    Plan::new(clock::now_ms()).serve(|config| quick(config, driver))
+}
+
+/// What is in doubt is looked at at once.
+fn quick(config: &mut Config, driver: Choice) {
+    impatient(config, driver);
+    config.shard_limits.repair_delay_ms = 50;
+    config.shard_limits.refetch_after_ms = 100;
 }
 
 /// More than one `/sync` answer takes of a room: there is a gap.
@@ -159,7 +163,8 @@ fn state_that_is_reset_is_repaired_in_every_dialect() {
 #[test]
 fn user_who_is_reset_out_of_a_room_is_told_so() {
     on_each_driver(|driver| async move {
-        let town = town(driver);
+        // They have been there for a while.
+        let town = Plan::new(clock::now_ms() - 3_600_000).serve(|config| quick(config, driver));
         let mut clients = DIALECTS.map(|dialect| Client::new(&town, &town.ann, dialect, 2));
         for client in &mut clients {
             let answer = client.step().await;
