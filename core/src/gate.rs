@@ -302,7 +302,7 @@ impl<'a> Gate<'a> {
                 return true;
             };
             // What was fetched for somebody else is theirs.
-            if record.history && sequence < self.of_user.history_from {
+            if record.history && !self.was_given(sequence) {
                 stretch.more_before = true;
                 return false;
             }
@@ -319,6 +319,11 @@ impl<'a> Gate<'a> {
         stretch
     }
 
+    /// Whether history was given to this user.
+    fn was_given(&self, sequence: u64) -> bool {
+        (self.of_user.history_from..self.of_user.history_until).contains(&sequence)
+    }
+
     /// An event of the timeline by its number, where it may be seen.
     pub fn timeline_event(&self, sequence: u64) -> Option<TimelineEvent> {
         let first = self.visible.0.min(self.of_user.history_from);
@@ -326,7 +331,7 @@ impl<'a> Gate<'a> {
         let is_seen = (first..=self.visible.1).contains(&sequence);
         let record = self.view.get(Table::Events, &key).filter(|_| is_seen)?;
         let record = EventRecord::decode(record)?;
-        let is_given = !record.history || sequence >= self.of_user.history_from;
+        let is_given = !record.history || self.was_given(sequence);
         is_given.then_some(TimelineEvent { sequence, record })
     }
 

@@ -62,6 +62,8 @@ pub struct UserRoom {
     /// The first visible number of what was fetched as history; `u64::MAX`
     /// where nothing was.
     pub history_from: u64,
+    /// The first number behind that.
+    pub history_until: u64,
     /// The number of an event before which there is no more of it; 0 for none.
     pub history_end: u64,
     /// Whether the user was ever joined, invited or knocking.
@@ -92,6 +94,7 @@ impl UserRoom {
             own_event: record.own_event,
             visible_from: record.visible_from,
             history_from: record.history_from,
+            history_until: record.history_until,
             history_end: record.history_end,
             ever_member: record.ever_member,
             unread: (record.notification_count, record.highlight_count),

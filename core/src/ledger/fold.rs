@@ -136,17 +136,18 @@ impl<'a> Fold<'a> {
             return;
         }
         let (before, after) = (known.to_record(), room.to_record());
-        // Whether the state is in doubt shows nowhere.
-        let shown = RoomRecord {
-            suspected: before.suspected,
-            repaired: before.repaired,
-            repaired_ms: before.repaired_ms,
-            ..after.clone()
-        };
-        let visible = before != shown || known.typing_changed != room.typing_changed;
+        let has_typing = known.typing_changed != room.typing_changed;
         if before != after {
             self.put(Table::Rooms, key::room(number), after.encode());
         }
+        // Whether the state is in doubt shows nowhere.
+        let before = RoomRecord {
+            suspected: after.suspected,
+            repaired: after.repaired,
+            repaired_ms: after.repaired_ms,
+            ..before
+        };
+        let visible = before != after || has_typing;
         if visible {
             self.rooms.insert(number);
         }

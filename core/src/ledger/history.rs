@@ -59,10 +59,16 @@ impl Fold<'_> {
         given.extend((1..=page.fill.len() as u64).map(|at| first - at));
         let oldest = self.oldest_given(room.number, anchor, &given);
         let is_all = history.end.is_none() || oldest == anchor;
-        let history_from =
-            if oldest < anchor { oldest.min(before.history_from) } else { before.history_from };
+        let (mut history_from, mut history_until) = (before.history_from, before.history_until);
+        if oldest < anchor {
+            // What was given before belongs to it only where the two meet.
+            let meets = oldest <= history_until && anchor >= history_from;
+            history_from = if meets { oldest.min(history_from) } else { oldest };
+            history_until = if meets { anchor.max(history_until) } else { anchor };
+        }
         let after = UserRoomRecord {
             history_from,
+            history_until,
             history_end: if is_all { oldest } else { 0 },
             ..before.clone()
         };

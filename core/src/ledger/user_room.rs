@@ -231,13 +231,18 @@ impl Fold<'_> {
             return Some(UserRoomRecord { own_event, visible_from, ..before.clone() });
         }
         let since = self.next().0;
+        // They were given all that there is from there on, also what others were
+        // given as history.
+        let all = own.chunk.whole_from.map(|from| (from, own.room.last_event.0));
+        let (history_from, history_until) = all.unwrap_or((NOTHING, 0));
         Some(UserRoomRecord {
             membership: Membership::Join,
             since,
             since_ms: self.since_ms(own, own.own_event()),
             own_event,
             visible_from: oldest.unwrap_or(since),
-            history_from: NOTHING,
+            history_from,
+            history_until,
             history_end: 0,
             ever_member: true,
             stripped: Vec::new(),
@@ -266,6 +271,7 @@ impl Fold<'_> {
             own_event: None,
             visible_from: NOTHING,
             history_from: NOTHING,
+            history_until: 0,
             history_end: 0,
             ever_member: true,
             notification_count: 0,
@@ -366,6 +372,7 @@ impl Fold<'_> {
                 _ => oldest,
             },
             history_from: before.map_or(NOTHING, |before| before.history_from),
+            history_until: before.map_or(0, |before| before.history_until),
             history_end: 0,
             ever_member: before.is_some() || was_member,
             notification_count: 0,
@@ -500,6 +507,7 @@ fn blank() -> UserRoomRecord {
         own_event: None,
         visible_from: NOTHING,
         history_from: NOTHING,
+        history_until: 0,
         history_end: 0,
         ever_member: false,
         notification_count: 0,

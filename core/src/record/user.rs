@@ -44,6 +44,9 @@ pub struct UserRoomRecord {
     /// The first number that the user may see of what was fetched for them as
     /// history; `u64::MAX` where nothing was.
     pub history_from: u64,
+    /// The first number behind that. What was put in front of later segments was
+    /// given to others.
+    pub history_until: u64,
     /// The number of an event before which the homeserver had nothing more for
     /// the user; 0 where it is not known to have none.
     pub history_end: u64,

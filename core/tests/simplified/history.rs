@@ -136,6 +136,33 @@ fn history_is_shown_to_whom_it_was_given() {
     assert_eq!(orders(&luge), 0, "there is nothing more for him");
 }
 
+/// Goal: who was given history once is not shown what others are given of a
+/// later gap; and who is given it by a sync answer sees it.
+#[test]
+fn history_of_a_later_gap_is_for_whom_it_was_given() {
+    let (mut luge, alice) = room();
+    let bob = luge.sign_in(BOB, "B");
+    luge.sync(&bob, gap("!r:x", &beginning("$r", &[ALICE, BOB]), &messages(20, 25), "p20"));
+    luge.ask(&alice, request(10));
+    let want = luge.take_history_order();
+    luge.answer_history(&want, &backwards(15, 20), Some("p15"));
+    for client in [&alice, &bob] {
+        luge.sync(client, gap("!r:x", &[], &messages(30, 32), "p30"));
+    }
+    luge.ask(&bob, request(10));
+    let want = luge.take_history_order();
+    luge.answer_history(&want, &backwards(24, 30), Some("p24"));
+    let answer = luge.ask(&bob, request(8));
+    assert_eq!(timeline(&answer, "!r:x"), ids(24, 32));
+    let answer = luge.ask(&alice, request(10));
+    assert_eq!(timeline(&answer, "!r:x"), ids(30, 32));
+
+    let carol = luge.sign_in(crate::events::CAROL, "C");
+    luge.sync(&carol, gap("!r:x", &beginning("$r", &[ALICE, BOB]), &messages(28, 32), "p28"));
+    let answer = luge.ask(&carol, request(10));
+    assert_eq!(timeline(&answer, "!r:x"), ids(28, 32));
+}
+
 /// Goal: who comes back to a room sees nothing of what was given them before,
 /// nor of what was said while they were out.
 #[test]
