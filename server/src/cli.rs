@@ -1,6 +1,8 @@
 //! The command line: what may be asked of the program, and how it says no. What is then done is in
 //! [`serve`](crate::serve) and [`demo`](crate::demo).
 
+mod limits;
+
 use std::{
     error::Error,
     fs,
@@ -13,6 +15,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use luge_io::{driver, signal, tls};
 
+use self::limits::LimitArgs;
 use crate::{
     config::Config,
     demo::{self, DemoOptions},
@@ -111,6 +114,8 @@ struct ServeArgs {
     /// A file to write Luge's URL to once it accepts connections
     #[arg(long, value_name = "FILE", value_parser = ready_file)]
     ready_file: Option<PathBuf>,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 #[derive(Debug, Args)]
@@ -146,6 +151,7 @@ impl ServeArgs {
         if let Some(path) = self.ca_file {
             config.roots = tls::Roots::File(path);
         }
+        self.limits.apply(&mut config);
         config
     }
 }
@@ -306,6 +312,7 @@ mod tests {
             pem.to_str().unwrap(),
             "--ready-file",
             ready.to_str().unwrap(),
+            "--transaction-id-wait=2s",
             "--log=debug",
         ]);
         let config = args.unwrap().into_config();
@@ -317,6 +324,7 @@ mod tests {
         assert!(!config.front);
         assert_eq!(config.public_url.as_deref(), Some("https://m.example.org"));
         assert_eq!(config.ready_file, Some(ready));
+        assert_eq!(config.shard_limits.transaction_id_wait_ms, 2_000);
         assert!(matches!(config.roots, tls::Roots::File(path) if path == pem));
     }
 
@@ -348,6 +356,8 @@ mod tests {
             ),
             (["--homeserver=http://hs", &nowhere], "make it first"),
             (["--homeserver=http://hs", "--log=luge=loud"], "use error, warn, info"),
+            (["--homeserver=http://hs", "--transaction-id-wait=1"], "such as 500ms or 7d"),
+            (["--homeserver=http://hs", "--request-body-max=0"], "such as 512KiB or 1MiB"),
         ] {
             let refused = serve_args(&arguments).unwrap_err();
             assert_eq!(refused.exit_code(), 2);

@@ -15,6 +15,6 @@ mod state;
 
 pub(crate) use answer::gate;
 pub use answer::{Answer, Asked, HistoryWant, Want, answer};
-pub use position::{Connection, PositionLimits, Positions, Resolved};
+pub use position::{Connection, PositionLimits, Positions, Resolved, is_position};
 pub use record::ConnectionRecord;
 pub use state::{SentList, SentRoom, SentScope, State};

@@ -76,6 +76,25 @@ impl Positions {
     }
 }
 
+/// The smallest number that a run issues: the time of its start is in it. Well
+/// before any run, and far above the numbers in tokens of homeservers.
+const ISSUED_MIN: u64 = 1 << 60;
+
+/// Whether `text` has the form of a position of this server's, whoever's it was
+/// and however long ago. Tokens of homeservers do not have it.
+pub fn is_position(text: &str) -> bool {
+    let is_issued = |number: &str| number.parse().is_ok_and(|number: u64| number >= ISSUED_MIN);
+    let is_digest =
+        |digest: &str| digest.len() == 16 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match text.split('_').collect::<Vec<_>>()[..] {
+        [connection, response] => is_issued(connection) && is_issued(response),
+        ["0", cursor, flags, digest] => {
+            cursor.parse::<u64>().is_ok() && flags.parse::<u8>().is_ok() && is_digest(digest)
+        }
+        _ => false,
+    }
+}
+
 /// A connection that has told of rooms.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Connection {
@@ -219,5 +238,33 @@ mod tests {
         assert_eq!(positions.read_roomless("@a:x/DEV/encryption", &forged), None);
         let later = Positions::new(2_000, 42);
         assert_eq!(later.read_roomless("@a:x/DEV/encryption", &position), Some(read));
+    }
+
+    /// Goal: positions are told from the tokens that homeservers issue.
+    #[test]
+    fn positions_have_a_form_that_no_homeserver_uses() {
+        let mut positions = Positions::new(1_700_000_000_000, 7);
+        let mut connection = Connection::new(positions.issue(), 0);
+        let issued = positions.issue();
+        let of_rooms = connection.remember(issued, state(5), &PositionLimits::default());
+        for ours in [of_rooms, positions.roomless("owner", &state(5))] {
+            assert!(is_position(&ours), "{ours}");
+        }
+        for theirs in [
+            "",
+            "5",
+            "1800000000000000000",
+            "5_7",
+            "0_5_1",
+            "0_5_1_0123456789abcde",
+            "0_5_1_0123456789abcdef_1",
+            "s26_17_0_1_1_1_1_3_0_1",
+            "t26-14_17_0_1_1_1_1_3_0_1",
+            "25/s989_10_1_1",
+            "m1800000000000000000_1800000000000000000",
+            "1800000000000000000_1800000000000000000_1",
+        ] {
+            assert!(!is_position(theirs), "{theirs}");
+        }
     }
 }

@@ -288,3 +288,21 @@ fn what_a_request_says_beyond_the_protocol_is_ignored() {
     request["extensions"] = json!({"org.example": {"enabled": true}});
     assert_eq!(rooms(&luge.ask(&alice, request)), ["!0:x"]);
 }
+
+/// Goal: an answer always has the members that clients read without looking
+/// whether they are there, and no lists where none was asked for.
+#[test]
+fn an_answer_has_its_position_rooms_and_extensions() {
+    let (mut luge, alice) = with_rooms(1);
+    let keys = |answer: &Value| -> Vec<String> {
+        answer.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect()
+    };
+    let bare = luge.ask(&alice, json!({}));
+    assert_eq!(keys(&bare), ["extensions", "pos", "rooms"]);
+    assert_eq!((&bare["rooms"], &bare["extensions"]), (&json!({}), &json!({})));
+    let listed = luge.ask(&alice, list(1, json!([])));
+    assert_eq!(keys(&listed), ["extensions", "lists", "pos", "rooms"]);
+    let again = luge.ask(&alice, at(position(&listed), list(1, json!([]))));
+    assert_eq!(keys(&again), ["extensions", "lists", "pos", "rooms"]);
+    assert!(again["lists"]["all"]["count"].is_u64());
+}

@@ -1,6 +1,6 @@
 //! Waiting: for news, for a first sync, for the homeserver's word about a token.
 
-use luge_core::shard::{Hint, PollOutcome, Refusal, Validation};
+use luge_core::shard::{Hint, PollOutcome, Refusal, ShardLimits, Validation};
 use serde_json::{Value, json};
 
 use crate::{
@@ -138,6 +138,44 @@ fn a_first_sync_that_takes_too_long_is_a_gateway_timeout() {
     assert!(luge.poll(&alice).is_some());
     luge.sync(&alice, json!({}));
     luge.ask(&alice, request());
+}
+
+/// Goal: initial syncs, which cost a homeserver most, are as many at once as are
+/// configured; the others follow.
+#[test]
+fn initial_syncs_wait_for_their_turn() {
+    let mut luge = Luge::with(ShardLimits { initial_syncs_max: 1, ..ShardLimits::default() });
+    let (alice, bob) = (luge.sign_in(ALICE, "A"), luge.sign_in(BOB, "B"));
+    let first = luge.send(&alice, request());
+    let second = luge.send(&bob, request());
+    assert!(luge.poll(&alice).is_some() && luge.poll(&bob).is_none());
+    luge.sync(&alice, json!({}));
+    assert!(luge.poll(&bob).is_some_and(|poll| poll.since.is_none()));
+    luge.sync(&bob, json!({}));
+    assert!(luge.answered(first).is_some() && luge.answered(second).is_some());
+}
+
+/// Goal: a full shard refuses at the door, and says when to come back.
+#[test]
+fn users_and_requests_beyond_the_limits_are_refused() {
+    let mut luge = Luge::with(ShardLimits { users_max: 1, ..ShardLimits::default() });
+    let alice = luge.fresh(ALICE);
+    let answer = luge.ask(&alice, request());
+    let bob = luge.sign_in(BOB, "B");
+    let refused = (429, "M_LIMIT_EXCEEDED".to_owned());
+    assert_eq!(luge.refused(&bob, request()), refused, "users");
+    luge.ask(&alice, at(position(&answer), request()));
+
+    let mut luge = Luge::with(ShardLimits { held_max: 1, ..ShardLimits::default() });
+    let alice = luge.fresh(ALICE);
+    let answer = luge.ask(&alice, request());
+    let held = luge.send(&alice, waiting(position(&answer), request()));
+    let mut other = request();
+    other["conn_id"] = "other".into();
+    assert_eq!(luge.refused(&alice, other.clone()), refused, "held requests");
+    luge.wait(30_000);
+    luge.body(held);
+    luge.ask(&alice, other);
 }
 
 /// Goal: what the homeserver refuses reaches who waits, as it is.

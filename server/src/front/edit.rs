@@ -9,8 +9,18 @@ use super::route::Route;
 
 /// What tells clients that there is sliding sync.
 const SLIDING_SYNC: &str = "org.matrix.simplified_msc3575";
-/// Features that clients would then expect in sync answers, and would miss.
-const NOT_SERVED: [&str; 3] = ["org.matrix.msc4306", "org.matrix.msc4262", "org.matrix.msc4354"];
+/// Features that clients would then expect in sync answers, and would miss: thread subscriptions,
+/// profile updates, sticky events, threads.
+const NOT_SERVED: [&str; 8] = [
+    "org.matrix.msc4306",
+    "org.matrix.msc4308",
+    "io.element.msc4306",
+    "io.element.msc4308",
+    "org.matrix.msc4262",
+    "org.matrix.msc4354",
+    "org.matrix.msc4480",
+    "org.matrix.msc4360",
+];
 /// Where clients once looked for a sliding sync proxy: not beside this one.
 const OTHER_PROXY: &str = "org.matrix.msc3575.proxy";
 
@@ -86,6 +96,21 @@ mod tests {
                 "unstable_features": {"org.matrix.simplified_msc3575": true}});
             assert_eq!(edited(&Route::Versions, &features, None), Some(want));
         }
+    }
+
+    #[test]
+    fn each_feature_that_sync_does_not_serve_is_masked() {
+        let names = "4306 4308 4262 4354 4480 4360".split(' ');
+        for name in names.map(|number| format!("org.matrix.msc{number}")) {
+            for offered in [json!(true), json!(false), json!("yes")] {
+                let body = json!({"unstable_features": {&name: offered}});
+                let edited = edited(&Route::Versions, &body, None).unwrap();
+                assert_eq!(edited["unstable_features"][&name], false, "{name}");
+            }
+        }
+        let unknown = edited(&Route::Versions, &json!({"unstable_features": {}}), None).unwrap();
+        let features = unknown["unstable_features"].as_object().unwrap();
+        assert_eq!(features.len(), 1, "what is not offered is not named: {unknown}");
     }
 
     #[test]

@@ -140,6 +140,7 @@ impl Seen<'_> {
             | Route::WellKnown
             | Route::Login
             | Route::ClassicSync
+            | Route::Paging
             | Route::Other => return None,
         })
     }

@@ -2,7 +2,7 @@
 //! so that a client needs one URL and an operator no other proxy.
 //!
 //! Here is the way of one request. Which requests deserve a second look is in [`route`], what is
-//! changed in answers in [`edit`], header rules in [`forward`]. Nothing here knows users, devices
+//! changed in answers in [`edit`], in requests in [`paging`], header rules in [`forward`]. Nothing here knows users, devices
 //! or shards: what was seen is told as a [`FrontHint`], and others draw the conclusions. A `Front`
 //! lives on one shard.
 
@@ -12,6 +12,7 @@ mod config;
 mod edit;
 mod forward;
 mod hint;
+mod paging;
 mod route;
 mod token;
 
@@ -129,6 +130,11 @@ impl Front {
         wants_upgrade: bool,
     ) -> Result<(), Response<Body>> {
         let homeserver = &self.config.homeserver;
+        if *route == Route::Paging
+            && let Some(uri) = paging::without_positions(&head.uri)
+        {
+            head.uri = uri;
+        }
         let Some(uri) = homeserver.uri_for(&head.uri) else {
             let message = "the request names no path; ask for one that starts with a slash";
             return Err(error(StatusCode::BAD_REQUEST, "M_UNRECOGNIZED", message));

@@ -33,6 +33,8 @@ pub(super) enum Route {
     Forget(String),
     /// A membership changes, or a room comes to be.
     Membership,
+    /// `GET …/rooms/{id}/messages` and `…/rooms/{id}/relations/{event}`
+    Paging,
     /// Everything else.
     Other,
 }
@@ -56,6 +58,7 @@ impl Route {
     fn of_endpoint(method: &Method, endpoint: &[&str]) -> Self {
         match (method.as_str(), endpoint) {
             ("GET", ["sync"]) => Self::ClassicSync,
+            ("GET", ["rooms", _, "messages"] | ["rooms", _, "relations", _, ..]) => Self::Paging,
             ("DELETE", ["devices", device]) => Self::DeleteDevice((*device).to_owned()),
             ("POST", endpoint) => Self::of_post(endpoint),
             _ => Self::Other,
@@ -164,6 +167,8 @@ mod tests {
             ("POST", "/_matrix/client/v3/rooms/!a%2Fb%3Ac/forget", room),
             ("POST", "/_matrix/client/v3/join/%23alias:server", Route::Membership),
             ("POST", "/_matrix/client/v1/refresh", Route::Refresh),
+            ("GET", "/_matrix/client/v3/rooms/!a:b/messages", Route::Paging),
+            ("GET", "/_matrix/client/v1/rooms/!a:b/relations/$e/m.thread", Route::Paging),
         ] {
             assert_eq!(of(method, path), route, "{method} {path}");
         }
@@ -178,6 +183,8 @@ mod tests {
             ("POST", "/_matrix/client/v3/login/get_token"),
             ("GET", "/_matrix/client/v3/devices/A"),
             ("POST", "/_matrix/client/vx/login"),
+            ("GET", "/_matrix/client/v1/rooms/!a:b/relations"),
+            ("GET", "/_matrix/client/v3/rooms/!a:b/messages/$e"),
             ("POST", "/_matrix/federation/v1/login"),
             ("POST", "/_synapse/client/v3/login"),
             ("POST", ""),

@@ -230,12 +230,50 @@ pub(super) fn not_json(what: &str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use luge_core::{
+        id::{DeviceNumber, UserNumber},
+        shard::Token,
+    };
+
     use super::*;
 
     #[test]
     fn what_goes_into_a_url_is_escaped() {
         assert_eq!(escaped("s1_2~a-b.c"), "s1_2~a-b.c");
         assert_eq!(escaped("{\"a\" é/&"), "%7B%22a%22%20%C3%A9%2F%26");
+    }
+
+    #[test]
+    fn a_poll_asks_for_what_luge_needs_and_no_more() {
+        let order = |since: Option<&str>, with_rooms, timeout_ms| PollOrder {
+            user: UserNumber(1),
+            device: DeviceNumber(1),
+            token: Token { key: [0; 32], secret: "t".into() },
+            since: since.map(str::to_owned),
+            with_rooms,
+            timeout_ms,
+            asked_ms: 0,
+        };
+        let filter = |rooms: &str, limit: u64| {
+            let state = r#"{"lazy_load_members":true,"include_redundant_members":true}"#;
+            escaped(&format!(
+                r#"{{"presence":{{"not_types":["*"]}},"room":{{{rooms}"timeline":{{"limit":{limit}}},"state":{state}}}}}"#
+            ))
+        };
+        for (order, timeout_ms, filter, since) in [
+            (order(None, true, 0), 0, filter("", 20), ""),
+            (order(None, false, 0), 0, filter(r#""rooms":[],"#, 20), ""),
+            (order(Some("s/1"), true, 30_000), 30_000, filter("", 50), "&since=s%2F1"),
+        ] {
+            assert_eq!(
+                sync_path(&order),
+                format!(
+                    "/_matrix/client/v3/sync?set_presence=offline&timeout={timeout_ms}\
+                     &use_state_after=true&org.matrix.msc4222.use_state_after=true\
+                     &filter={filter}{since}"
+                )
+            );
+        }
     }
 
     #[test]

@@ -13,3 +13,4 @@ mod log;
 mod repair;
 mod tokens;
 mod town;
+mod wire;

@@ -340,3 +340,32 @@ fn websocket_passes_both_ways_until_it_ends() {
         homeserver.end().await;
     });
 }
+
+/// Goal: a position of Luge's where a client pages (MSC4186) does not reach the homeserver, which
+/// would refuse it; a token of the homeserver's does, and no other request is touched.
+#[test]
+fn positions_are_taken_out_of_requests_that_page() {
+    on_each_driver(|| async {
+        let setup = Setup::start(|_| json(200, "{}"));
+        let ours = "1887436800000000001_1887436800000000002";
+        for (path, expected) in [
+            (format!("v3/rooms/!a:b/messages?dir=b&from={ours}"), "v3/rooms/!a:b/messages?dir=b"),
+            (
+                format!("v1/rooms/!a:b/relations/$e?from=t1-2&to={ours}&limit=5"),
+                "v1/rooms/!a:b/relations/$e?from=t1-2&limit=5",
+            ),
+            (
+                "v3/rooms/!a:b/messages?from=s1_2&dir=f".to_owned(),
+                "v3/rooms/!a:b/messages?from=s1_2&dir=f",
+            ),
+            (
+                "v3/notifications?from=1887436800000000001_1887436800000000002".to_owned(),
+                "v3/notifications?from=1887436800000000001_1887436800000000002",
+            ),
+        ] {
+            setup.ask("GET", &format!("/_matrix/client/{path}"), "").await;
+            assert_eq!(setup.last().uri.to_string(), format!("/_matrix/client/{expected}"));
+        }
+        setup.end().await;
+    });
+}

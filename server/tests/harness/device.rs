@@ -132,11 +132,29 @@ impl Device {
     ) -> Result<Answer, ClientError> {
         let base = self.url.borrow().clone();
         let pos = pos.map(|pos| format!("&pos={pos}")).unwrap_or_default();
-        let request = Request::post(format!("{base}{path}?timeout={timeout_ms}{pos}"))
-            .header("authorization", format!("Bearer {}", self.token))
-            .header("content-type", "application/json")
-            .body(Body::from(body))
-            .unwrap();
+        let url = format!("{base}{path}?timeout={timeout_ms}{pos}");
+        self.fetch("POST", url, timeout_ms, body).await
+    }
+
+    /// One request of any kind to any path.
+    pub(crate) async fn send(&self, method: &str, path: &str, body: String) -> Answer {
+        let url = format!("{}{path}", self.url.borrow());
+        self.fetch(method, url, 0, body).await.unwrap()
+    }
+
+    async fn fetch(
+        &self,
+        method: &str,
+        url: String,
+        timeout_ms: u64,
+        body: String,
+    ) -> Result<Answer, ClientError> {
+        let mut request = Request::builder().method(method).uri(url);
+        if !self.token.is_empty() {
+            request = request.header("authorization", format!("Bearer {}", self.token));
+        }
+        let request = request.header("content-type", "application/json");
+        let request = request.body(Body::from(body)).unwrap();
         let timeouts =
             Timeouts { header: Duration::from_millis(timeout_ms) + PATIENCE, body_chunk: PATIENCE };
         let (head, body) = self.http.fetch(request, timeouts, BYTES_MAX).await?.into_parts();

@@ -196,4 +196,19 @@ mod tests {
         assert_eq!((request.position, request.timeout_ms), (None, 0));
         assert!(request.lists.is_empty() && request.subscriptions.is_empty());
     }
+
+    /// Goal: a client that speaks the accepted form has its position in the body;
+    /// the query's counts where both are there. Presence is not this dialect's.
+    #[test]
+    fn a_position_in_the_body_counts_where_the_query_has_none() {
+        for (query, expected) in [("", "body"), ("pos=query", "query"), ("set_presence=x", "body")]
+        {
+            let request = parsed(query, r#"{"pos":"body"}"#).unwrap();
+            assert_eq!(request.position.as_deref(), Some(expected), "{query}");
+        }
+        assert_eq!(
+            parsed("pos=query", r#"{"pos":null}"#).unwrap().position.as_deref(),
+            Some("query")
+        );
+    }
 }

@@ -1,0 +1,211 @@
+//! The limits that an operator may turn on the command line. Each is a field of
+//! [`Config`]'s limits, where the others are documented; there is no default
+//! here that is not written there.
+
+use std::time::Duration;
+
+use clap::Args;
+use luge_core::{dialect::RequestLimits, shard::ShardLimits};
+
+use crate::config::{Config, ServerLimits};
+
+const HEADING: &str = "Limits";
+
+/// What was given on the command line; what was not stays as it is.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = HEADING)]
+pub(super) struct LimitArgs {
+    /// How long a client may ask to wait for news [default: 5m]
+    #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+    request_timeout_max: Option<u64>,
+    /// Bytes of a sliding sync request's body [default: 1MiB]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    request_body_max: Option<u64>,
+    /// Lists of a request [default: 100]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    lists_max: Option<u32>,
+    /// Room subscriptions of a request; on /v4/sync at most 100 of them [default: 1000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    subscriptions_max: Option<u32>,
+    /// Events that one room's timeline has in a response [default: 100]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    timeline_max: Option<u32>,
+    /// Connections of a device; beyond it the one idle longest starts over [default: 16]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    device_connections_max: Option<u32>,
+    /// How long a connection that is not used is kept [default: 7d]
+    #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+    connection_age_max: Option<u64>,
+    /// Requests that wait for news at once, on each shard [default: 50000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    held_requests_max: Option<u32>,
+    /// Initial syncs that the homeserver is asked for at once [default: 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    initial_syncs_max: Option<u32>,
+    /// How long a device is polled after its client was last there [default: 10m]
+    #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+    park_after: Option<u64>,
+    /// How long a user's own message waits for its transaction id, where another user's poll
+    /// brought it first; 0s for not at all [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+    transaction_id_wait: Option<u64>,
+}
+
+impl LimitArgs {
+    /// Puts what was given into `config`.
+    pub(super) fn apply(self, config: &mut Config) {
+        let RequestLimits {
+            timeout_ms_cap,
+            lists_max,
+            subscriptions_max,
+            v4_subscriptions_max,
+            timeline_limit_cap,
+            ..
+        } = &mut config.request_limits;
+        let ShardLimits {
+            connections_max,
+            connection_age_ms,
+            held_max,
+            initial_syncs_max,
+            park_after_ms,
+            transaction_id_wait_ms,
+            ..
+        } = &mut config.shard_limits;
+        let ServerLimits { body_bytes_max, .. } = &mut config.limits;
+        put(timeout_ms_cap, self.request_timeout_max);
+        put(body_bytes_max, self.request_body_max.map(|bytes| bytes as usize));
+        put(lists_max, self.lists_max.map(|count| count as usize));
+        put(subscriptions_max, self.subscriptions_max.map(|count| count as usize));
+        *v4_subscriptions_max = (*v4_subscriptions_max).min(*subscriptions_max);
+        put(timeline_limit_cap, self.timeline_max.map(u64::from));
+        put(connections_max, self.device_connections_max.map(|count| count as usize));
+        put(connection_age_ms, self.connection_age_max);
+        put(held_max, self.held_requests_max.map(|count| count as usize));
+        put(initial_syncs_max, self.initial_syncs_max.map(|count| count as usize));
+        put(park_after_ms, self.park_after);
+        put(transaction_id_wait_ms, self.transaction_id_wait);
+    }
+}
+
+fn put<T>(place: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *place = value;
+    }
+}
+
+/// A time such as `500ms`, `30s`, `5m`, `12h` or `7d`, in milliseconds.
+fn milliseconds(text: &str) -> Result<u64, String> {
+    const YEAR: Duration = Duration::from_hours(365 * 24);
+    let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 24 * 3_600_000)];
+    number_with_unit(text, &units)
+        .filter(|ms| Duration::from_millis(*ms) <= YEAR)
+        .ok_or_else(|| "give a number and ms, s, m, h or d, such as 500ms or 7d".to_owned())
+}
+
+/// A size such as `512KiB` or `1MiB`, in bytes.
+fn bytes(text: &str) -> Result<u64, String> {
+    const RANGE: std::ops::RangeInclusive<u64> = 1 << 10..=1 << 30;
+    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1)];
+    number_with_unit(text, &units)
+        .filter(|bytes| RANGE.contains(bytes))
+        .ok_or_else(|| "give a size from 1KiB to 1GiB, such as 512KiB or 1MiB".to_owned())
+}
+
+fn number_with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
+    number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Alone {
+        #[command(flatten)]
+        limits: LimitArgs,
+    }
+
+    fn config_of(arguments: &[&str]) -> Config {
+        let mut config = Config::new("http://hs", "data", "127.0.0.1:0".parse().unwrap());
+        let parsed = Alone::try_parse_from(["luge"].iter().chain(arguments)).unwrap();
+        parsed.limits.apply(&mut config);
+        config
+    }
+
+    #[test]
+    fn times_and_sizes_have_units() {
+        for (text, expected) in [
+            ("0s", Some(0)),
+            ("500ms", Some(500)),
+            ("1s", Some(1_000)),
+            ("5m", Some(300_000)),
+            ("2h", Some(7_200_000)),
+            ("7d", Some(604_800_000)),
+            ("366d", None),
+            ("99999999999999999999s", None),
+            ("1", None),
+            ("s", None),
+            ("-1s", None),
+            ("1.5s", None),
+            ("1 s", None),
+        ] {
+            assert_eq!(milliseconds(text).ok(), expected, "{text}");
+        }
+        for (text, expected) in [
+            ("1024B", Some(1_024)),
+            ("512KiB", Some(524_288)),
+            ("1MiB", Some(1_048_576)),
+            ("2GiB", None),
+            ("1B", None),
+            ("1MB", None),
+        ] {
+            assert_eq!(bytes(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn each_limit_reaches_its_field() {
+        let config = config_of(&[
+            "--request-timeout-max=1m",
+            "--request-body-max=2MiB",
+            "--lists-max=3",
+            "--subscriptions-max=4",
+            "--timeline-max=5",
+            "--device-connections-max=6",
+            "--connection-age-max=1d",
+            "--held-requests-max=7",
+            "--initial-syncs-max=8",
+            "--park-after=9s",
+            "--transaction-id-wait=250ms",
+        ]);
+        let request = &config.request_limits;
+        assert_eq!((request.timeout_ms_cap, config.limits.body_bytes_max), (60_000, 2 << 20));
+        assert_eq!((request.lists_max, request.timeline_limit_cap), (3, 5));
+        assert_eq!((request.subscriptions_max, request.v4_subscriptions_max), (4, 4));
+        let shard = &config.shard_limits;
+        assert_eq!((shard.connections_max, shard.connection_age_ms), (6, 86_400_000));
+        assert_eq!((shard.held_max, shard.initial_syncs_max), (7, 8));
+        assert_eq!((shard.park_after_ms, shard.transaction_id_wait_ms), (9_000, 250));
+    }
+
+    /// Goal: what the help says is the default is what is done.
+    #[test]
+    fn defaults_in_the_help_are_the_defaults() {
+        let defaults = format!("{:?}", config_of(&[]));
+        let mut said = Vec::new();
+        for argument in Alone::command().get_arguments() {
+            let Some(name) = argument.get_long() else { continue };
+            let help = argument.get_help().expect("each has a help").to_string();
+            let default = help.split("[default: ").nth(1).and_then(|it| it.strip_suffix(']'));
+            said.push(format!("--{name}={}", default.expect("each names its default")));
+        }
+        assert_eq!(said.len(), 11);
+        let said: Vec<&str> = said.iter().map(String::as_str).collect();
+        assert_eq!(format!("{:?}", config_of(&said)), defaults);
+    }
+}
