@@ -257,3 +257,35 @@ fn only_news_is_live() {
     assert_eq!((&room["initial"], &room["num_live"]), (&true.into(), &2.into()));
     assert!(timeline(&answer, "!0:x").len() > 2, "with history that is not");
 }
+
+/// Goal: who asks for heroes in one place gets them, also where another place
+/// that selects the room does not ask.
+#[test]
+fn heroes_are_there_where_any_that_selects_the_room_asks() {
+    let summary = json!({"summary": {
+        "m.heroes": [BOB], "m.joined_member_count": 2, "m.invited_member_count": 0,
+    }});
+    let events = beginning("$r", &[ALICE, BOB]);
+    let (mut luge, alice) = alice_with(joined_with("!r:x", &events, summary));
+    let mut request = all_rooms(json!({}));
+    request["room_subscriptions"] = json!({"!r:x": {"include_heroes": true}});
+    let answer = luge.ask(&alice, request);
+    assert_eq!(answer["rooms"]["!r:x"]["heroes"][0]["user_id"], BOB);
+    let none = luge.ask(&alice, all_rooms(json!({})));
+    assert_eq!(none["rooms"]["!r:x"].get("heroes"), None);
+}
+
+/// Goal: a room that the user joins is sent where a window reaches it, and not
+/// beyond all windows.
+#[test]
+fn a_room_that_is_joined_outside_of_all_windows_is_only_counted() {
+    let (mut luge, alice) = with_rooms(2);
+    let by_name = json!({"ranges": [[0, 0]], "timeline_limit": 1, "sort": ["by_name"]});
+    luge.sync(&alice, joined("!0:x", &[crate::events::name("$a", ALICE, "Aardvark")]));
+    let answer = luge.ask(&alice, list("l", by_name));
+    assert_eq!(rooms(&answer), ["!0:x"]);
+    let events = [beginning("$z", &[ALICE]), vec![crate::events::name("$zn", ALICE, "Zebra")]];
+    luge.sync(&alice, joined("!z:x", &events.concat()));
+    let answer = luge.ask(&alice, after(&answer, json!({})));
+    assert_eq!((rooms(&answer), &answer["lists"]["l"]), (vec![], &json!({"count": 3})));
+}

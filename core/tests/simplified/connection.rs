@@ -259,3 +259,18 @@ fn a_retry_may_ask_for_other_windows() {
     assert_eq!(window(&answer, "all", 0), ["!b:x", "!a:x"]);
     assert_eq!(rooms(&answer), ["!a:x"]);
 }
+
+/// Goal: a client may be away while much happens: nothing is queued for it, and
+/// nothing ends its connection.
+#[test]
+fn a_client_that_is_far_behind_goes_on() {
+    let (mut luge, alice) = two_rooms();
+    let answer = luge.ask(&alice, top(2));
+    for at in 0..2_500 {
+        luge.sync(&alice, joined("!b:x", &[message(&format!("$m{at}"), ALICE)]));
+    }
+    let answer = luge.ask(&alice, at(position(&answer), top(2)));
+    let room = &answer["rooms"]["!b:x"];
+    assert_eq!(timeline(&answer, "!b:x"), ["$m2498", "$m2499"]);
+    assert_eq!((&room["limited"], room.get("initial")), (&true.into(), None));
+}

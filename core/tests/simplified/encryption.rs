@@ -110,6 +110,23 @@ fn foreign_tokens_acknowledge_nothing() {
     }
 }
 
+/// Goal: every message comes, in order, whatever it says: also a request for a
+/// key and its cancellation.
+#[test]
+fn messages_are_not_judged() {
+    let mut luge = Luge::new();
+    let alice = luge.fresh(ALICE);
+    let request = |action: &str| {
+        json!({"type": "m.room_key_request", "sender": BOB, "content": {
+            "action": action, "request_id": "1", "requesting_device_id": "B",
+        }})
+    };
+    let events = [request("request"), request("request_cancellation"), request("request")];
+    luge.sync(&alice, json!({"to_device": {"events": events}}));
+    let answer = luge.ask(&alice, self::request(None));
+    assert_eq!(answer["extensions"]["to_device"]["events"], json!(events));
+}
+
 /// Goal: each device has its own messages.
 #[test]
 fn messages_are_for_one_device() {

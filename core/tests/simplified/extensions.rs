@@ -276,6 +276,25 @@ fn private_receipts_are_their_owners() {
     assert_eq!(own, &json!({"m.read.private": {BOB: {"ts": 5}}}));
 }
 
+/// Goal: a room that enters the window brings the receipts on the events that it
+/// is sent with, and the user's own.
+#[test]
+fn a_room_that_enters_the_window_brings_its_receipts() {
+    let (mut luge, alice) = two_rooms();
+    luge.sync(&alice, all([receipt("!a:x", "$a1", "m.read", ALICE)]));
+    let answer = luge.ask(&alice, on("receipts"));
+    assert_eq!(room_ids(&answer["extensions"]["receipts"]), [] as [&str; 0]);
+    luge.sync(&alice, joined("!a:x", &[message("$up", BOB)]));
+    luge.sync(&alice, all([receipt("!a:x", "$up", "m.read", BOB)]));
+    luge.sync(&alice, all([receipt("!a:x", "$a-create", "m.read", CAROL)]));
+    let answer = luge.ask(&alice, at(position(&answer), on("receipts")));
+    let content = &answer["extensions"]["receipts"]["rooms"]["!a:x"]["content"];
+    let expected = json!({
+        "$up": {"m.read": {BOB: {"ts": 5}}}, "$a1": {"m.read": {ALICE: {"ts": 5}}},
+    });
+    assert_eq!(content, &expected, "and no other, since its event was not sent");
+}
+
 /// Goal: a room that is out of sight catches up on receipts.
 #[test]
 fn receipts_that_were_missed_come_when_the_room_is_back() {

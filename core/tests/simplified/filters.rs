@@ -177,3 +177,25 @@ fn what_is_ruled_out_wins_over_what_is_asked_for() {
         assert_eq!(listed(&mut luge, &alice, &filters), expected, "{filters}");
     }
 }
+
+/// Goal: a space shows its children to who is in it, and to nobody else.
+#[test]
+fn a_space_shows_its_children_to_its_members_alone() {
+    let mut luge = Luge::new();
+    let (alice, bob) = (luge.sign_in(ALICE, "A"), luge.sign_in(BOB, "B"));
+    let child = state("$k", "m.space.child", "!child:x", BOB, json!({"via": ["x"]}));
+    let mut space = beginning("$s", &[BOB]);
+    space[0]["content"]["type"] = "m.space".into();
+    space.push(child);
+    let room = joined("!child:x", &beginning("$c", &[BOB, ALICE]));
+    luge.sync(&bob, all([joined("!space:x", &space), room.clone()]));
+    luge.sync(&alice, room);
+    let filters = json!({"spaces": ["!space:x"]});
+    assert_eq!(listed(&mut luge, &bob, &filters), ["!child:x"]);
+    assert_eq!(listed(&mut luge, &alice, &filters), [] as [&str; 0]);
+    let join = member("$join", ALICE, "join");
+    luge.sync(&alice, joined("!space:x", &[space, vec![join]].concat()));
+    assert_eq!(listed(&mut luge, &alice, &filters), ["!child:x"]);
+    luge.sync(&alice, left("!space:x", &[made("$out", BOB, ALICE, "leave")]));
+    assert_eq!(listed(&mut luge, &alice, &filters), [] as [&str; 0]);
+}

@@ -33,7 +33,7 @@ fn an_invite_has_stripped_state_with_the_own_member_event_last() {
     let _ = (alice, bob);
     let start = luge.ask(&carol, me(5));
     luge.sync(&carol, invited("!r:x", ALICE, CAROL));
-    for request in [me(5), at(position(&start), me(5))] {
+    for request in [at(position(&start), me(5)), me(5)] {
         let initial = request.get("pos").is_none();
         let answer = luge.ask(&carol, request.clone());
         let room = &answer["rooms"]["!r:x"];
@@ -144,6 +144,26 @@ fn a_rejected_invite_shows_the_own_leave() {
     let answer = luge.ask(&carol, at(position(&answer), me(2)));
     assert_eq!((rooms(&answer), &answer["lists"]["all"]["count"]), (vec![], &0.into()));
     assert_eq!(rooms(&luge.ask(&carol, me(2))), [] as [&str; 0]);
+}
+
+/// Goal: the next invite to a room whose invite was declined is an invite like
+/// the first.
+#[test]
+fn an_invite_may_be_rejected_twice() {
+    let mut luge = Luge::new();
+    let carol = luge.fresh(CAROL);
+    let mut answer = luge.ask(&carol, me(2));
+    for no in ["$no1", "$no2"] {
+        luge.sync(&carol, invited("!i:x", BOB, CAROL));
+        answer = luge.ask(&carol, at(position(&answer), me(2)));
+        assert!(answer["rooms"]["!i:x"]["invite_state"].is_array(), "{no}");
+        assert_eq!(answer["lists"]["all"]["count"], 1, "{no}");
+        luge.sync(&carol, left("!i:x", &[member(no, CAROL, "leave")]));
+        answer = luge.ask(&carol, at(position(&answer), me(2)));
+        assert_eq!(required(&answer, "!i:x"), [no]);
+        answer = luge.ask(&carol, at(position(&answer), me(2)));
+        assert_eq!((rooms(&answer), &answer["lists"]["all"]["count"]), (vec![], &0.into()), "{no}");
+    }
 }
 
 /// Goal: an invite that was taken back is gone, with the own member event.
