@@ -104,6 +104,12 @@ impl<'a> Gate<'a> {
         self.room.state_changed
     }
 
+    /// When a member that was known last changed without a new event of the
+    /// timeline, or later.
+    pub fn members_corrected(&self) -> Sequence {
+        self.room.members_corrected
+    }
+
     /// When the last receipt came.
     pub fn receipts_changed(&self) -> Sequence {
         self.room.receipts_changed

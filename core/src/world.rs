@@ -124,6 +124,9 @@ pub struct Room {
     pub bump_stamp: u64,
     /// When an entry of the state last changed.
     pub state_changed: Sequence,
+    /// When a member that was known last changed otherwise than by a new event of
+    /// the timeline.
+    pub members_corrected: Sequence,
     /// When a fact of this summary that clients see last changed: name, avatar,
     /// counts, heroes.
     pub summary_changed: Sequence,
@@ -205,6 +208,7 @@ impl Room {
             recency_ms: self.recency_ms,
             bump_stamp: self.bump_stamp,
             state_changed: self.state_changed.0,
+            members_corrected: self.members_corrected.0,
             summary_changed: self.summary_changed.0,
             removed: self.removed.iter().map(removed).collect(),
             removed_before: self.removed_before.0,
@@ -249,6 +253,7 @@ impl Room {
             recency_ms: record.recency_ms,
             bump_stamp: record.bump_stamp,
             state_changed: Sequence(record.state_changed),
+            members_corrected: Sequence(record.members_corrected),
             summary_changed: Sequence(record.summary_changed),
             removed: record.removed.into_iter().map(removed).collect(),
             removed_before: Sequence(record.removed_before),

@@ -84,7 +84,7 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         member::TimelineTurn::default()
     };
     let mut wants = Vec::new();
-    let state = required::state(turn, before, &timeline.people, &mut wants);
+    let state = required::state(turn, before, &timeline, &mut wants);
     let (sent, mut entry) = member::summary(turn, before, required::Held::default());
     entry.required_state = state.events;
     if !entry.required_state.contains(&own) {

@@ -35,10 +35,10 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         !Arc::ptr_eq(&sent.config, turn.config)
             && !sent.config.required_state.covers(&turn.config.required_state)
     });
-    let timeline = timeline(turn, before, expanded);
-    let mut wants = timeline.wants;
+    let mut timeline = timeline(turn, before, expanded);
+    let mut wants = std::mem::take(&mut timeline.wants);
     let of_state = before.filter(|_| !(more_state && dialect.sends_anew_for_more()));
-    let required = required::state(turn, of_state, &timeline.people, &mut wants);
+    let required = required::state(turn, of_state, &timeline, &mut wants);
     let (mut sent, mut entry) = summary(turn, before, required.held);
     if let Some((first, _)) = timeline.held_back {
         sent.cursor = sent.cursor.min(before_number(first));
@@ -97,6 +97,13 @@ pub(super) struct TimelineTurn {
     pub(super) held_back: Option<(Sequence, u64)>,
     /// As [`SentRoom::short_from`].
     pub(super) short_from: u64,
+}
+
+impl TimelineTurn {
+    /// Whether something is missing before the events.
+    pub(super) fn is_limited(&self) -> bool {
+        self.answer.as_ref().is_some_and(|answer| answer.limited)
+    }
 }
 
 /// The events that the client lacks, or all that it asks for where the room is

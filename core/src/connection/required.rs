@@ -6,6 +6,7 @@ use imbl::OrdSet;
 
 use super::{
     answer::{RoomTurn, Want},
+    member::TimelineTurn,
     removed,
     state::SentRoom,
 };
@@ -37,11 +38,11 @@ pub(super) struct Held {
 }
 
 /// The wanted entries that changed since `before`, all of those that were not
-/// wanted before, and the members that `people` of the timeline need.
+/// wanted before, and the members that the timeline needs.
 pub(super) fn state(
     turn: RoomTurn<'_>,
     before: Option<&SentRoom>,
-    people: &[String],
+    timeline: &TimelineTurn,
     wants: &mut Vec<Want>,
 ) -> Required {
     let wanted = &turn.config.required_state;
@@ -79,6 +80,10 @@ pub(super) fn state(
         }
     }
     if wanted.lazy_members && !wanted.wants_all_members() {
+        let people = &timeline.people;
+        if !timeline.is_limited() {
+            corrected_members(turn, before, people, &mut required.events);
+        }
         lazy_members(turn, before, people, &mut required, wants);
     } else {
         required.held = Held::default();
@@ -125,6 +130,28 @@ fn ranges(room: RoomNumber, wanted: &RequiredState) -> KeyRanges {
     }
     ranges.settle();
     ranges
+}
+
+/// The members that changed without an event in the timeline, and that nothing
+/// else brings: a client that misses no event takes the members that it has for
+/// all.
+fn corrected_members(
+    turn: RoomTurn<'_>,
+    before: Option<&SentRoom>,
+    people: &[String],
+    events: &mut Objects,
+) {
+    let sent = before.filter(|sent| turn.gate.members_corrected() > sent.cursor);
+    let Some(sent) = sent else { return };
+    let mut ranges = KeyRanges::default();
+    ranges.add_prefix(&key::state_of_type(turn.gate.room_number(), MEMBER));
+    let mut wants = |kind: &str, user_id: &str, changed| {
+        is_between(turn, sent, changed)
+            && !turn.config.required_state.matches(kind, user_id)
+            && !sent.lazy_members.contains(user_id)
+            && !people.iter().any(|it| it == user_id)
+    };
+    turn.gate.each_state(&ranges, &mut wants, &mut |event| events.push(event));
 }
 
 /// The members of `people` that the client does not hold, and those that it

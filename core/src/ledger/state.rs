@@ -200,6 +200,7 @@ impl Fold<'_> {
         let place = known.unwrap_or_else(|| self.keep_state_event(room.number, claim.event));
         let is_new = place.sequence > self.started.0;
         let changed = if is_new { place.sequence } else { self.next().0 };
+        let was_known = current.is_some();
         let before = current.and_then(|current| current.membership);
         let membership = (kind == MEMBER)
             .then(|| content(&claim.event.json))
@@ -216,6 +217,9 @@ impl Fold<'_> {
         room.note_set(kind, state_key);
         Self::summarize(room, kind, state_key, &claim.event.json);
         if kind == MEMBER {
+            if was_known && !(is_new && place.timeline) {
+                room.members_corrected = room.members_corrected.max(Sequence(changed));
+            }
             // Of members that were never seen, only an exact count has any.
             let exact = room.counts_exact;
             if (is_new && place.timeline) || !exact {

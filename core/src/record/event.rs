@@ -97,6 +97,7 @@ pub struct RoomRecord {
     pub recency_ms: u64,
     pub bump_stamp: u64,
     pub state_changed: u64,
+    pub members_corrected: u64,
     pub summary_changed: u64,
     pub removed: Vec<(String, String, u64)>,
     pub removed_before: u64,

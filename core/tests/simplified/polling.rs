@@ -222,6 +222,52 @@ fn a_failed_poll_is_tried_again_after_a_while() {
     }
 }
 
+/// Goal: between failures the wait grows from its least to its most, and is back
+/// at its least after a success.
+#[test]
+fn waits_between_failed_polls_grow_to_the_limit() {
+    let limits =
+        ShardLimits { backoff_min_ms: 1_000, backoff_max_ms: 8_000, ..ShardLimits::default() };
+    let mut luge = Luge::with(limits);
+    let alice = luge.fresh(ALICE);
+    luge.ask(&alice, request());
+    let down = || PollOutcome::Failed(Refusal::new(502, "M_UNKNOWN", "down"));
+    let waited = |luge: &mut Luge| {
+        luge.end_poll(&alice, down());
+        let start_ms = luge.now_ms();
+        while luge.poll(&alice).is_none() {
+            luge.wait(50);
+        }
+        luge.now_ms() - start_ms
+    };
+    for most_ms in [1_000, 2_000, 4_000, 8_000, 8_000, 8_000] {
+        let waited_ms = waited(&mut luge);
+        assert!((most_ms / 2..=most_ms + 50).contains(&waited_ms), "{waited_ms} of {most_ms}");
+    }
+    luge.sync(&alice, json!({}));
+    let waited_ms = waited(&mut luge);
+    assert!(waited_ms <= 1_050, "{waited_ms} after a success");
+}
+
+/// Goal: the homeserver is asked whose a token is once, and again only where no
+/// poll has said for a minute that it is good.
+#[test]
+fn a_poll_confirms_its_token() {
+    let (mut luge, alice) = room();
+    let answer = luge.ask(&alice, request());
+    luge.validates = false;
+    luge.wait(59_000);
+    let answer = luge.ask(&alice, at(position(&answer), request()));
+    luge.sync(&alice, json!({}));
+    luge.wait(59_000);
+    let answer = luge.ask(&alice, at(position(&answer), request()));
+    luge.wait(2_000);
+    let ticket = luge.send(&alice, at(position(&answer), request()));
+    assert_eq!(luge.answered(ticket), None, "the last word is more than a minute old");
+    luge.validate(&alice, Validation::Valid);
+    luge.body(ticket);
+}
+
 /// Goal: a `since` that is not known any more costs no connection.
 #[test]
 fn a_rejected_since_starts_over_upstream_alone() {

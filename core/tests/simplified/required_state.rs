@@ -203,6 +203,47 @@ fn a_membership_that_changed_in_a_gap_comes_when_its_member_speaks() {
     assert_eq!(timeline(&answer, "!r:x"), ["$m9"], "state of a gap is not of the timeline");
 }
 
+/// Goal: a member that changes without an event in the timeline is told to who
+/// loads members lazily and misses no event: they take what they have for all.
+#[test]
+fn members_that_change_without_an_event_come_where_nothing_is_missing() {
+    for restarts in [false, true] {
+        let (mut luge, alice) = room();
+        let answer = luge.ask(&alice, lazy());
+        assert_eq!(required(&answer, "!r:x"), ["$r-join-b"]);
+        if restarts {
+            luge.ask(&alice, at(position(&answer), lazy()));
+        }
+        let after = |event: Value| json!({"org.matrix.msc4222.state_after": {"events": [event]}});
+        let gone = after(made("$gone", ALICE, CAROL, "leave"));
+        luge.sync(&alice, joined_with("!r:x", &[message("$m2", BOB)], gone));
+        if restarts {
+            luge.restart();
+        }
+        let answer = luge.ask(&alice, at(position(&answer), lazy()));
+        assert_eq!(
+            (timeline(&answer, "!r:x"), required(&answer, "!r:x")),
+            (vec!["$m2"], vec!["$gone"])
+        );
+        luge.sync(&alice, joined("!r:x", &[message("$m3", BOB)]));
+        let answer = luge.ask(&alice, at(position(&answer), lazy()));
+        assert_eq!(required(&answer, "!r:x"), [] as [&str; 0], "once");
+        // Who misses events asks for the members anyway.
+        luge.sync(
+            &alice,
+            gap("!r:x", &[member("$back", CAROL, "join")], &[message("$m9", BOB)], "p"),
+        );
+        let answer = luge.ask(&alice, at(position(&answer), lazy()));
+        assert_eq!(answer["rooms"]["!r:x"]["limited"], true);
+        assert_eq!(required(&answer, "!r:x"), [] as [&str; 0]);
+        // And who is seen for the first time has not changed.
+        let dave = after(member("$dave", "@dave:x", "join"));
+        luge.sync(&alice, joined_with("!r:x", &[message("$m10", BOB)], dave));
+        let answer = luge.ask(&alice, at(position(&answer), lazy()));
+        assert_eq!(required(&answer, "!r:x"), [] as [&str; 0]);
+    }
+}
+
 /// Goal: INV-7: a fork does not believe what the other branch was sent.
 #[test]
 fn members_of_an_abandoned_answer_come_again() {

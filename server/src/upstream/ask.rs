@@ -286,6 +286,13 @@ mod tests {
         assert_eq!(poll_outcome(&answer(401, soft), true), PollOutcome::Unauthorized(refusal));
         let limited = answer(429, r#"{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":1500}"#);
         assert_eq!(poll_outcome(&limited, true), PollOutcome::Limited { wait_ms: 1500 });
+        let mut with_header = answer(429, r#"{"retry_after_ms":1500}"#);
+        with_header
+            .headers_mut()
+            .insert(header::RETRY_AFTER, header::HeaderValue::from_static("3"));
+        let waits = PollOutcome::Limited { wait_ms: 3_000 };
+        assert_eq!(poll_outcome(&with_header, true), waits, "the header is the newer way");
+        assert_eq!(poll_outcome(&answer(429, ""), true), PollOutcome::Limited { wait_ms: 1_000 });
         let unknown = answer(400, r#"{"errcode":"M_UNKNOWN"}"#);
         assert_eq!(poll_outcome(&unknown, true), PollOutcome::SinceRejected);
         assert!(matches!(poll_outcome(&answer(400, "{}"), true), PollOutcome::Failed(_)));
