@@ -4,14 +4,19 @@
 use std::{
     io::{Read, Write},
     net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use luge_io::driver::Choice;
-use luge_loadtest::model::Session;
+use luge_loadtest::model::{NewEvent, Session};
+use serde_json::{Value, json};
 
 use crate::{
     harness::{device::Answer, setup::Setup},
-    town::{Town, impatient, on_each_driver},
+    town::{STRANGER, Town, impatient, on_each_driver},
 };
 
 /// The paths that are sliding sync's, and the least body that each takes.
@@ -96,31 +101,69 @@ fn methods_and_paths_are_told_apart() {
     });
 }
 
-/// A homeserver that knows one answer.
-fn answering(status: u16, body: &'static str) -> String {
+/// Goal: a response's position pages a room from where the response ends, without a hole, though
+/// the homeserver knows nothing of it.
+#[test]
+fn positions_page_through_a_room() {
+    on_each_driver(|driver| async move {
+        let town = Town::start(driver, |_| {});
+        let ann = town.setup.device(&town.ann);
+        let list = r#"{"lists":{"a":{"ranges":[[0,9]],"timeline_limit":1,"required_state":[]}}}"#;
+        let pos = ann.ask(None, 0, list.to_owned()).await.unwrap().response().pos;
+        let roomless = r#"{"conn_id":"e","extensions":{"e2ee":{"enabled":true}}}"#;
+        let other = ann.ask(None, 0, roomless.to_owned()).await.unwrap().response().pos;
+        let room = town.shared.clone();
+        let last = town.setup.act(move |homeserver, now| {
+            let newest = NewEvent::message(STRANGER, "m.room.message", json!({"body": "newest"}));
+            homeserver.append(&room, newest, now)
+        });
+        let path = format!("/_matrix/client/v3/rooms/{}/messages?limit=3&dir=b", town.shared);
+        let foreign = ann.send("GET", &format!("{path}&from=25/s9"), String::new()).await;
+        assert_ne!(foreign.status, 200, "the homeserver knows its own tokens: {}", foreign.text());
+        for query in
+            [format!("&from={pos}"), format!("&to={pos}"), format!("&from={other}&to={pos}")]
+        {
+            let answer = ann.send("GET", &format!("{path}{query}"), String::new()).await;
+            assert_eq!(answer.status, 200, "{query}: {}", answer.text());
+            let page: Value = serde_json::from_slice(&answer.body).unwrap();
+            assert_eq!(page["chunk"][0]["event_id"], last.as_str(), "{query}: {page}");
+        }
+        town.setup.end().await;
+    });
+}
+
+/// A homeserver that knows one answer, and counts how often it is asked.
+fn answering(status: u16, body: &'static str) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { continue };
             let _ = stream.read(&mut [0; 4_096]);
+            counted.fetch_add(1, Ordering::SeqCst);
             let length = body.len();
             let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}");
             let _ = write!(stream, "{head}\r\nconnection: close\r\n\r\n{body}");
         }
     });
-    url
+    (url, count)
+}
+
+fn bridge() -> Session {
+    Session {
+        user_id: "@bridge:x".to_owned(),
+        device_id: String::new(),
+        access_token: "token".to_owned(),
+    }
 }
 
 /// What a client is told whose token the homeserver says this of.
 async fn told(driver: Choice, status: u16, body: &'static str) -> Answer {
-    let setup = Setup::before(&answering(status, body), |config| impatient(config, driver));
-    let session = Session {
-        user_id: "@bridge:x".to_owned(),
-        device_id: String::new(),
-        access_token: "token".to_owned(),
-    };
-    let answer = setup.device(&session).send("POST", PATHS[0], "{}".to_owned()).await;
+    let (url, _) = answering(status, body);
+    let setup = Setup::before(&url, |config| impatient(config, driver));
+    let answer = setup.device(&bridge()).send("POST", PATHS[0], "{}".to_owned()).await;
     setup.end().await;
     answer
 }
@@ -159,5 +202,23 @@ fn refusals_of_a_token_are_passed_on() {
         for (status, body) in [(500, "{}"), (200, "<html>"), (200, r#"{"user_id":5}"#)] {
             is_error(&told(driver, status, body).await, 502, "M_UNKNOWN");
         }
+    });
+}
+
+/// Goal: a token that the homeserver refused a moment ago is refused without asking it again.
+#[test]
+fn refused_token_is_not_asked_about_again_at_once() {
+    on_each_driver(|driver| async move {
+        let (url, count) = answering(401, r#"{"errcode":"M_UNKNOWN_TOKEN","error":"No"}"#);
+        let setup = Setup::before(&url, |config| {
+            impatient(config, driver);
+            config.shards = Some(1);
+        });
+        for _ in 0..5 {
+            let answer = setup.device(&bridge()).send("POST", PATHS[0], "{}".to_owned()).await;
+            is_error(&answer, 401, "M_UNKNOWN_TOKEN");
+        }
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+        setup.end().await;
     });
 }
