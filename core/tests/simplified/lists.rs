@@ -6,8 +6,8 @@ use crate::{
     answers::{position, rooms, window},
     driver::{Client, Luge},
     events::{
-        ALICE, BOB, all, at, beginning, invited, joined, joined_with, left, list, made, member,
-        message, name, state,
+        ALICE, BOB, CAROL, all, at, beginning, invited, joined, joined_with, left, list, made,
+        member, message, name, state,
     },
 };
 
@@ -275,6 +275,35 @@ fn ignored_users_invites_and_messages_are_not_shown() {
     assert_eq!(window(&answer, "all", 0), ["!r:x"]);
     assert_eq!(answer["lists"]["all"]["count"], 1);
     assert_eq!(crate::answers::timeline(&answer, "!r:x"), ["$r-join-b", "$n"]);
+}
+
+/// Goal: who is ignored from now on is not heard from now on, whoever's poller
+/// brings it, and is heard again when they are not ignored any more.
+#[test]
+fn ignoring_takes_effect_at_once_and_ends() {
+    let mut luge = Luge::new();
+    let (alice, carol) = (luge.sign_in(ALICE, "A"), luge.sign_in(CAROL, "C"));
+    let room = joined("!r:x", &beginning("$r", &[ALICE, BOB, CAROL]));
+    luge.sync(&alice, room.clone());
+    luge.sync(&carol, room);
+    let ignore = |users: Value| {
+        let list = json!({"type": "m.ignored_user_list", "content": {"ignored_users": users}});
+        json!({"account_data": {"events": [list]}})
+    };
+    let mut answer = luge.ask(&alice, list(5, json!([])));
+    for (users, id, expected) in [
+        (json!({}), "$1", vec!["$1", "$1-name"]),
+        (json!({BOB: {}}), "$2", vec!["$2-name"]),
+        (json!({}), "$3", vec!["$3", "$3-name"]),
+    ] {
+        luge.sync(&alice, ignore(users));
+        luge.sync(
+            &carol,
+            joined("!r:x", &[message(id, BOB), name(&format!("{id}-name"), BOB, id)]),
+        );
+        answer = luge.ask(&alice, at(position(&answer), list(5, json!([]))));
+        assert_eq!(crate::answers::timeline(&answer, "!r:x"), expected, "state is not left out");
+    }
 }
 
 /// Goal: unknown keys and `sort` do no harm.

@@ -1,9 +1,11 @@
 //! Bodies that we receive: a request's on the server, a response's on the client.
 
 use std::{
+    cell::Cell,
     fmt,
     future::{Future, poll_fn},
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -25,6 +27,8 @@ pub struct Incoming {
     sleep: Option<Sleep>,
     lease: Option<Lease>,
     is_upgrade: bool,
+    /// Set when the body is dropped before its end.
+    given_up: Option<Rc<Cell<bool>>>,
 }
 
 enum Source {
@@ -41,11 +45,18 @@ impl Incoming {
             sleep: None,
             lease: None,
             is_upgrade: false,
+            given_up: None,
         }
     }
 
     pub(crate) fn with_deadline(mut self, deadline: Instant) -> Self {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// Has `given_up` set when the body is dropped before its end.
+    pub(crate) fn with_notice(mut self, given_up: Rc<Cell<bool>>) -> Self {
+        self.given_up = Some(given_up);
         self
     }
 
@@ -76,6 +87,7 @@ impl Incoming {
             sleep: None,
             lease: None,
             is_upgrade: false,
+            given_up: None,
         }
     }
 
@@ -225,6 +237,14 @@ impl hyper::body::Body for Incoming {
             Source::Ready(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
             }
+        }
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if let Some(given_up) = self.given_up.take() {
+            given_up.set(!self.is_end_stream());
         }
     }
 }

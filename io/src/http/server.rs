@@ -4,7 +4,7 @@
 //! own connection.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     convert::Infallible,
     future::{Future, poll_fn},
     io,
@@ -20,7 +20,7 @@ use futures_util::{
     FutureExt,
     future::{LocalBoxFuture, select},
 };
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use monoio::{
     io::Canceller,
     net::{TcpListener, TcpStream},
@@ -290,14 +290,22 @@ impl<H: Handler> hyper::service::Service<Request<hyper::body::Incoming>> for Ser
         let config = &self.server.config;
         let deadline = Instant::now() + config.body_timeout;
         let chunk_timeout = config.body_chunk_timeout;
-        let request =
-            request.map(|body| Incoming::new(body, chunk_timeout).with_deadline(deadline));
+        let given_up = Rc::new(Cell::new(false));
+        let notice = Rc::clone(&given_up);
+        let request = request.map(|body| {
+            Incoming::new(body, chunk_timeout).with_deadline(deadline).with_notice(notice)
+        });
         let (server, peer, upgrade) =
             (Rc::clone(&self.server), self.peer, Rc::clone(&self.upgrade));
         Box::pin(async move {
             let mut response = server.handler.handle(request, peer).await;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 *upgrade.borrow_mut() = response.body_mut().take_over();
+            } else if given_up.get() {
+                // Nobody reads the rest, so that nothing can follow it: the client must know, or it
+                // sends its next request to a connection that is being closed.
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
             }
             Ok(response)
         })

@@ -89,6 +89,27 @@ fn request_body_over_the_limit_is_answered_and_not_kept() {
     });
 }
 
+/// A response that comes before its request was read says that the connection closes: a client that
+/// went on to use it would find it closed under its next request. One whose request was read does
+/// not.
+#[test]
+fn response_to_a_request_that_was_not_read_closes_its_connection() {
+    on_each_driver(|| async {
+        let server = Running::start(ServerConfig::default(), limited);
+        let client = client(ClientConfig::default());
+        for (size, closes) in [(1000, false), (1001, true), (1 << 20, true), ((1 << 20) + 1, true)]
+        {
+            for _ in 0..5 {
+                let request = Request::post(server.uri("/")).body(Body::from(vec![0; size]));
+                let response = client.send(request.unwrap()).await.unwrap();
+                let says_so = response.headers().get("connection").is_some_and(|it| it == "close");
+                assert_eq!((says_so, response.status() == StatusCode::OK), (closes, !closes));
+            }
+        }
+        server.end().await;
+    });
+}
+
 #[test]
 fn request_body_that_stalls_is_a_timeout_for_the_handler() {
     on_each_driver(|| async {
