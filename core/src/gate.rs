@@ -15,6 +15,7 @@ use crate::{
         ArchivedReceiptRecord, ArchivedStateRecord, EventRecord, Membership, Place, ReceiptRecord,
         StateRecord, key,
     },
+    redaction::redact,
     user::{User, UserRoom},
     view::{Direction, KeyRanges, Table, View},
     world::{Hero, Removed, Room},
@@ -74,6 +75,7 @@ impl<'a> Gate<'a> {
         let of_user = user.rooms.get(&room.number)?;
         let visible = match of_user.membership {
             Membership::Join => (of_user.visible_from, newest.0),
+            Membership::Invite if user.ignores(of_user) => return None,
             Membership::Invite | Membership::Knock => (u64::MAX, 0),
             Membership::Leave | Membership::Kick | Membership::Ban if of_user.ever_member => {
                 (of_user.visible_from, of_user.since.0)
@@ -191,6 +193,16 @@ impl<'a> Gate<'a> {
         self.stripped().iter().any(|event| stripped_content(event, "m.room.encryption").is_some())
     }
 
+    /// The room's type, or that it has none; `None` where the user does not know.
+    pub fn room_type(&self) -> Option<Option<String>> {
+        if self.is_joined() || self.has_left() {
+            return Some(self.room.room_type.as_deref().map(str::to_owned));
+        }
+        let stripped = self.stripped();
+        let create = stripped.iter().find_map(|event| stripped_content(event, "m.room.create"))?;
+        Some(create.get("type").and_then(|kind| kind.as_str()).map(str::to_owned))
+    }
+
     /// The members who give a room without a name its name: others, or who
     /// invited.
     pub fn named_by(&self) -> Vec<Hero> {
@@ -302,7 +314,7 @@ impl<'a> Gate<'a> {
                 stretch.more_before = true;
                 return false;
             }
-            let (Some(sequence), Some(record)) =
+            let (Some(sequence), Some(mut record)) =
                 (key::sequence_of(key), EventRecord::decode(value))
             else {
                 return true;
@@ -315,6 +327,9 @@ impl<'a> Gate<'a> {
             closed = record.gap_before;
             if record.state_key.is_none() && self.user.ignored.contains(&record.sender) {
                 return true;
+            }
+            if let Some(json) = self.without_later_reason(&record.json, &record.kind) {
+                record.json = json;
             }
             stretch.events.push(TimelineEvent { sequence, record });
             true
@@ -390,7 +405,8 @@ impl<'a> Gate<'a> {
         events.settle();
         self.view.scan_ranges(Table::Events, &events, &mut |_, archive| {
             if let Some(record) = EventRecord::access(archive) {
-                visit(&record.json);
+                let seen = self.without_later_reason(&record.json, &record.kind);
+                visit(seen.as_deref().unwrap_or(&record.json));
             }
             true
         });
@@ -434,7 +450,39 @@ impl<'a> Gate<'a> {
 
     fn event_json(&self, place: Place) -> Option<String> {
         let archive = self.view.get(Table::Events, &key::event(self.room.number, place))?;
-        EventRecord::access(archive).map(|record| record.json.as_str().to_owned())
+        let record = EventRecord::access(archive)?;
+        let seen = self.without_later_reason(&record.json, &record.kind);
+        Some(seen.unwrap_or_else(|| record.json.as_str().to_owned()))
+    }
+
+    /// A redacted event without the redaction, where that came after the user's
+    /// time in the room: that something was taken back is no secret, by whom and
+    /// why is. `None` where the event may be seen as it is.
+    fn without_later_reason(&self, json: &str, kind: &str) -> Option<String> {
+        #[derive(serde::Deserialize)]
+        struct Redacted {
+            unsigned: Unsigned,
+        }
+        #[derive(serde::Deserialize)]
+        struct Unsigned {
+            redacted_because: Because,
+        }
+        #[derive(serde::Deserialize)]
+        struct Because {
+            event_id: Option<String>,
+        }
+        if self.is_joined() || !json.contains("redacted_because") {
+            return None;
+        }
+        let redacted: Redacted = serde_json::from_str(json).ok()?;
+        let because = redacted.unsigned.redacted_because.event_id;
+        let place = because.and_then(|event_id| {
+            let key = key::event_id(self.room.number, &event_id);
+            self.view.get(Table::EventIds, &key).and_then(key::place_from)
+        });
+        let is_seen = place.is_some_and(|it| it.timeline && it.sequence <= self.visible.1);
+        let version = self.room.version.as_deref().unwrap_or_default();
+        (!is_seen).then(|| redact(json, kind, version))
     }
 
     /// Whether every member is in the stored state.

@@ -92,13 +92,17 @@ pub fn window(rooms: &[RoomNumber], (from, to): (u64, u64)) -> &[RoomNumber] {
     rooms.get(index(from)..end).unwrap_or_default()
 }
 
-/// Whether the user has joined the room that replaced this one.
+/// Whether the user has joined the room that replaced this one. That it was
+/// replaced is known to its members alone.
 fn is_old(source: Source<'_>, room: RoomNumber) -> bool {
+    let is_joined = |room: RoomNumber| {
+        let of_user = source.user.rooms.get(&room);
+        of_user.is_some_and(|it| it.membership == Membership::Join)
+    };
     let successor = source.world.room(room).and_then(|facts| facts.successor.as_deref());
     let successor = successor.and_then(|room_id| source.world.find_room(room_id));
     successor.is_some_and(|successor| {
-        let of_user = source.user.rooms.get(&successor.number);
-        successor.number != room && of_user.is_some_and(|it| it.membership == Membership::Join)
+        successor.number != room && is_joined(successor.number) && is_joined(room)
     })
 }
 
@@ -122,7 +126,7 @@ fn room_passes(
         && is(filters.is_tombstoned, Some(joined && facts.successor.is_some()))
         && (filters.is_encrypted.is_none()
             || is(filters.is_encrypted, is_encrypted(source, facts, of_user)))
-        && type_passes(source, filters, facts, of_user)
+        && type_passes(source, filters, facts)
         && filters.tags.as_ref().is_none_or(tagged)
         && !filters.not_tags.as_ref().is_some_and(tagged)
         && children.is_none_or(|children| children.contains(&facts.id))
@@ -156,18 +160,12 @@ fn is_encrypted(source: Source<'_>, room: &Room, of_user: &UserRoom) -> Option<b
     has("m.room.create").then(|| has("m.room.encryption"))
 }
 
-fn type_passes(source: Source<'_>, filters: &Filters, room: &Room, of_user: &UserRoom) -> bool {
+fn type_passes(source: Source<'_>, filters: &Filters, room: &Room) -> bool {
     if filters.room_types.is_none() && filters.not_room_types.is_none() {
         return true;
     }
-    let room_type = if is_stripped(of_user) {
-        let stripped = of_user.stripped(source.view, source.user.number, room.number);
-        let create = stripped.iter().find_map(|event| stripped_content(event, "m.room.create"));
-        let Some(create) = create else { return false };
-        create.get("type").and_then(|kind| kind.as_str()).map(str::to_owned)
-    } else {
-        room.room_type.as_deref().map(str::to_owned)
-    };
+    let gate = Gate::new(source.view, room, source.user, source.world.sequence);
+    let Some(room_type) = gate.and_then(|gate| gate.room_type()) else { return false };
     filters.room_types.as_ref().is_none_or(|types| types.contains(&room_type))
         && !filters.not_room_types.as_ref().is_some_and(|types| types.contains(&room_type))
 }

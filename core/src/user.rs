@@ -126,6 +126,10 @@ impl UserRoom {
     }
 }
 
+fn is_ignored(ignored: &BTreeSet<String>, of_user: &UserRoom) -> bool {
+    of_user.inviter.as_ref().is_some_and(|inviter| ignored.contains(inviter))
+}
+
 /// `sender` of an event.
 fn sender_of(json: &str) -> Option<String> {
     #[derive(serde::Deserialize)]
@@ -211,6 +215,11 @@ impl User {
         }
     }
 
+    /// Whether this is an invite by somebody whom the user ignores.
+    pub(crate) fn ignores(&self, of_user: &UserRoom) -> bool {
+        is_ignored(&self.ignored, of_user)
+    }
+
     fn unrank(&mut self, rank: Option<Rank>) {
         if let Some(rank) = rank {
             self.order.remove(&rank);
@@ -230,8 +239,7 @@ impl User {
             _ => (of_user.since_ms, of_user.since),
         };
         let rank = (Reverse(recency_ms), Reverse(sequence), room);
-        let ignored =
-            of_user.inviter.as_ref().is_some_and(|inviter| self.ignored.contains(inviter));
+        let ignored = is_ignored(&self.ignored, of_user);
         let (in_order, in_left) = match of_user.membership {
             Membership::Join | Membership::Knock => (true, false),
             Membership::Invite => (!ignored, false),

@@ -127,8 +127,8 @@ pub struct Room {
     /// When a member that was known last changed otherwise than by a new event of
     /// the timeline.
     pub members_corrected: Sequence,
-    /// When a fact of this summary that clients see last changed: name, avatar,
-    /// counts, heroes.
+    /// When a fact of this summary that clients see last changed: name, alias,
+    /// avatar, counts, heroes.
     pub summary_changed: Sequence,
     /// Entries of the state that were removed and not set again, oldest first; at
     /// most [`REMOVED_MAX`].

@@ -42,12 +42,12 @@ impl Content {
 /// In place of an event where the state has none any more.
 pub(super) const GONE: &str = "{}";
 
-/// What of a summary is part of an entry.
-type Visible = (Option<Arc<str>>, Option<Arc<str>>, u64, u64, Arc<[Hero]>);
+/// What of a summary is part of an entry: texts, counts and heroes.
+type Visible = ([Option<Arc<str>>; 3], (u64, u64), Arc<[Hero]>);
 
 fn visible(room: &Room) -> Visible {
-    let counts = (room.joined_count, room.invited_count);
-    (room.name.clone(), room.avatar.clone(), counts.0, counts.1, Arc::clone(&room.heroes))
+    let texts = [&room.name, &room.canonical_alias, &room.avatar].map(Clone::clone);
+    (texts, (room.joined_count, room.invited_count), Arc::clone(&room.heroes))
 }
 
 impl Fold<'_> {
