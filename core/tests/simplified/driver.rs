@@ -195,10 +195,10 @@ impl Luge {
     fn date(&mut self, value: &mut Value) {
         match value {
             Value::Object(members) => {
-                if members.contains_key("event_id") {
+                let is_dated = members.contains_key("origin_server_ts");
+                if members.contains_key("event_id") && !is_dated {
                     self.event_ms += 1_000;
-                    let ms = self.event_ms;
-                    members.entry("origin_server_ts").or_insert(ms.into());
+                    members.insert("origin_server_ts".to_owned(), self.event_ms.into());
                 }
                 members.values_mut().for_each(|value| self.date(value));
             }
