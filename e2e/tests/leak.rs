@@ -1,4 +1,4 @@
-//! Clients that try to see what they may not. Each test has somebody else's device bring the secret
+//! Clients that try to see what they may not, in each dialect. Each test has somebody else's device bring the secret
 //! to Luge first, so that only Luge's own care keeps it from the wrong user.
 
 #![recursion_limit = "256"]
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use luge_e2e::harness::account::{Account, escaped};
+use luge_e2e::harness::dialect::Dialect;
 use luge_e2e::harness::raw::{Answer, Connection};
 use luge_e2e::harness::stack::{SharedStack, Stack, synapse_is_the_target};
 use reqwest::Method;
@@ -51,43 +52,56 @@ async fn luge_knows(owner: &mut Connection, room: &str, event: &str) -> Result<(
     owner.until(&awaited, &everything(&[]), |answer| holds(answer, room, event)).await.map(drop)
 }
 
-/// Asks a few times on an existing connection and on new ones, and fails at any trace of the secret.
+/// A connection of the account's device in each dialect.
+fn in_each_dialect(account: &Account, stack: &Stack, conn_id: &str) -> Vec<Connection> {
+    let client = account.sliding(stack.url());
+    let open = |dialect: &Dialect| client.speaking(*dialect).connection(conn_id);
+    Dialect::served().iter().map(open).collect()
+}
+
+/// How long a connection waits that has nothing to be told.
+const A_WHILE: Duration = Duration::from_millis(200);
+
+/// Asks a few times on existing connections and on new ones, and fails at any trace of the secret.
 async fn sees_no_secret(
     curious: &Account,
     stack: &Stack,
     room: &str,
-    connection: &mut Connection,
+    connections: &mut [Connection],
 ) -> Result<()> {
     for body in [everything(&[]), everything(&[room])] {
-        for _ in 0..2 {
-            let answer = connection.next(&body, Duration::from_millis(500)).await?;
-            ensure!(!answer.mentions(SECRET), "an old connection shows {}", answer.value);
+        for connection in &mut *connections {
+            for _ in 0..2 {
+                let answer = connection.next(&body, A_WHILE).await?;
+                ensure!(!answer.mentions(SECRET), "an old connection shows {}", answer.value);
+            }
         }
-        let mut fresh = curious.sliding(stack.url()).connection("fresh");
-        for _ in 0..2 {
-            let answer = fresh.next(&body, Duration::from_millis(500)).await?;
-            ensure!(!answer.mentions(SECRET), "a new connection shows {}", answer.value);
+        for mut fresh in in_each_dialect(curious, stack, "fresh") {
+            for _ in 0..2 {
+                let answer = fresh.next(&body, A_WHILE).await?;
+                ensure!(!answer.mentions(SECRET), "a new connection shows {}", answer.value);
+            }
         }
     }
     Ok(())
 }
 
-/// A private room of alice's with bob in it; both are known to Luge, each by a connection.
+/// A private room of alice's with bob in it; both are known to Luge, bob in each dialect.
 async fn shared_room(
     stack: &Stack,
     alice: &Account,
     bob: &Account,
-) -> Result<(String, Connection, Connection)> {
+) -> Result<(String, Connection, Vec<Connection>)> {
     let room = alice.create_room(json!({ "name": "Shared", "invite": [bob.user_id] })).await?;
     bob.join(&room).await?;
     let hello = alice.send(&room, "hello").await?;
     let mut owner = alice.sliding(stack.url()).connection("main");
-    let mut guest = bob.sliding(stack.url()).connection("main");
-    for connection in [&mut owner, &mut guest] {
+    let mut guests = in_each_dialect(bob, stack, "main");
+    for connection in [&mut owner].into_iter().chain(&mut guests) {
         let body = everything(&[]);
         connection.until("the greeting", &body, |answer| holds(answer, &room, &hello)).await?;
     }
-    Ok((room, owner, guest))
+    Ok((room, owner, guests))
 }
 
 /// Everything that alice can do in a room for somebody to see; gives the last event's id.
@@ -133,15 +147,17 @@ fn says_gone(answer: &Answer, room: &str, user: &Account) -> Option<()> {
 async fn a_kicked_user_sees_nothing_later() -> Result<()> {
     let stack = servers().await?;
     let (alice, bob) = (stack.account("alice").await?, stack.account("bob").await?);
-    let (room, mut owner, mut guest) = shared_room(&stack, &alice, &bob).await?;
+    let (room, mut owner, mut guests) = shared_room(&stack, &alice, &bob).await?;
     alice.kick(&room, &bob).await?;
     let event = do_secret_things(&alice, &room).await?;
     luge_knows(&mut owner, &room, &event).await?;
     let body = everything(&[&room]);
-    let ((), answers) =
-        guest.until("bob's own kick", &body, |answer| says_gone(answer, &room, &bob)).await?;
-    tells_nothing(&answers, &room, &event)?;
-    sees_no_secret(&bob, &stack, &room, &mut guest).await
+    for guest in &mut guests {
+        let ((), answers) =
+            guest.until("bob's own kick", &body, |answer| says_gone(answer, &room, &bob)).await?;
+        tells_nothing(&answers, &room, &event)?;
+    }
+    sees_no_secret(&bob, &stack, &room, &mut guests).await
 }
 
 /// Goal: somebody who left learns that, and nothing that happened later.
@@ -149,15 +165,17 @@ async fn a_kicked_user_sees_nothing_later() -> Result<()> {
 async fn a_user_who_left_sees_nothing_later() -> Result<()> {
     let stack = servers().await?;
     let (alice, bob) = (stack.account("alice").await?, stack.account("bob").await?);
-    let (room, mut owner, mut guest) = shared_room(&stack, &alice, &bob).await?;
+    let (room, mut owner, mut guests) = shared_room(&stack, &alice, &bob).await?;
     bob.leave(&room).await?;
     let event = do_secret_things(&alice, &room).await?;
     luge_knows(&mut owner, &room, &event).await?;
     let body = everything(&[&room]);
-    let ((), answers) =
-        guest.until("bob's own leave", &body, |answer| says_gone(answer, &room, &bob)).await?;
-    tells_nothing(&answers, &room, &event)?;
-    sees_no_secret(&bob, &stack, &room, &mut guest).await
+    for guest in &mut guests {
+        let ((), answers) =
+            guest.until("bob's own leave", &body, |answer| says_gone(answer, &room, &bob)).await?;
+        tells_nothing(&answers, &room, &event)?;
+    }
+    sees_no_secret(&bob, &stack, &room, &mut guests).await
 }
 
 /// Goal: a subscription to a room that one was never in gives nothing, not even that it exists.
@@ -168,14 +186,17 @@ async fn a_stranger_gets_nothing_by_subscription() -> Result<()> {
     let room = alice.create_room(json!({ "name": SECRET })).await?;
     let event = do_secret_things(&alice, &room).await?;
     luge_knows(&mut alice.sliding(stack.url()).connection("main"), &room, &event).await?;
-    let mut stranger = carol.sliding(stack.url()).connection("main");
+    let mut strangers = in_each_dialect(&carol, &stack, "main");
     let body = everything(&[&room]);
-    for _ in 0..3 {
-        let answer = stranger.next(&body, Duration::from_millis(500)).await?;
-        ensure!(answer.room(&room).is_none(), "a stranger sees {}", answer.value);
-        ensure!(!answer.mentions(SECRET) && !answer.mentions(&room), "leaked: {}", answer.value);
+    for stranger in &mut strangers {
+        for _ in 0..3 {
+            let answer = stranger.next(&body, A_WHILE).await?;
+            ensure!(answer.room(&room).is_none(), "a stranger sees {}", answer.value);
+            ensure!(!answer.mentions(SECRET), "leaked: {}", answer.value);
+            ensure!(!answer.mentions(&room), "leaked: {}", answer.value);
+        }
     }
-    sees_no_secret(&carol, &stack, &room, &mut stranger).await
+    sees_no_secret(&carol, &stack, &room, &mut strangers).await
 }
 
 /// Goal: an invited user sees the invite, and nothing of the room beside its stripped state.
@@ -191,21 +212,24 @@ async fn an_invited_user_sees_only_stripped_state() -> Result<()> {
     let event = alice.send(&room, SECRET).await?;
     alice.receipt(&room, "m.read", &event).await?;
     luge_knows(&mut alice.sliding(stack.url()).connection("main"), &room, &event).await?;
-    let mut guest = bob.sliding(stack.url()).connection("main");
+    let mut guests = in_each_dialect(&bob, &stack, "main");
     let body = everything(&[&room]);
-    let (entry, answers) =
-        guest.until("the invite", &body, |answer| answer.room(&room).cloned()).await?;
-    tells_nothing(&answers, &room, &event)?;
-    let stripped = entry["invite_state"].as_array().context("an invite without stripped state")?;
-    let own = stripped.iter().any(|event| {
-        event["state_key"] == bob.user_id && event["content"]["membership"] == "invite"
-    });
-    ensure!(own, "the invite itself is missing: {entry}");
-    for field in ["timeline", "required_state"] {
-        let empty = entry[field].as_array().is_none_or(Vec::is_empty);
-        ensure!(empty, "{field} of an invite: {entry}");
+    for guest in &mut guests {
+        let (entry, answers) =
+            guest.until("the invite", &body, |answer| answer.room(&room).cloned()).await?;
+        tells_nothing(&answers, &room, &event)?;
+        let stripped =
+            entry["invite_state"].as_array().context("an invite without stripped state")?;
+        let own = stripped.iter().any(|event| {
+            event["state_key"] == bob.user_id && event["content"]["membership"] == "invite"
+        });
+        ensure!(own, "the invite itself is missing: {entry}");
+        for field in ["timeline", "required_state"] {
+            let empty = entry[field].as_array().is_none_or(Vec::is_empty);
+            ensure!(empty, "{field} of an invite: {entry}");
+        }
     }
-    sees_no_secret(&bob, &stack, &room, &mut guest).await
+    sees_no_secret(&bob, &stack, &room, &mut guests).await
 }
 
 /// Goal: where history is for members alone, what was said before a user's join stays unknown to
@@ -222,12 +246,14 @@ async fn history_from_before_the_join_is_not_shown() -> Result<()> {
     bob.join(&room).await?;
     let welcome = alice.send(&room, "welcome").await?;
     luge_knows(&mut owner, &room, &welcome).await?;
-    let mut guest = bob.sliding(stack.url()).connection("main");
+    let mut guests = in_each_dialect(&bob, &stack, "main");
     let body = everything(&[&room]);
-    let ((), answers) =
-        guest.until("the welcome", &body, |answer| holds(answer, &room, &welcome)).await?;
-    tells_nothing(&answers, &room, &event)?;
-    sees_no_secret(&bob, &stack, &room, &mut guest).await
+    for guest in &mut guests {
+        let ((), answers) =
+            guest.until("the welcome", &body, |answer| holds(answer, &room, &welcome)).await?;
+        tells_nothing(&answers, &room, &event)?;
+    }
+    sees_no_secret(&bob, &stack, &room, &mut guests).await
 }
 
 /// Goal: who leaves and comes back does not see what was said in between.
@@ -240,9 +266,11 @@ async fn what_was_said_between_two_stays_is_not_shown() -> Result<()> {
     bob.join(&room).await?;
     let hello = alice.send(&room, "hello").await?;
     let mut owner = alice.sliding(stack.url()).connection("main");
-    let mut guest = bob.sliding(stack.url()).connection("main");
+    let mut guests = in_each_dialect(&bob, &stack, "main");
     let body = everything(&[]);
-    guest.until("the greeting", &body, |answer| holds(answer, &room, &hello)).await?;
+    for guest in &mut guests {
+        guest.until("the greeting", &body, |answer| holds(answer, &room, &hello)).await?;
+    }
     bob.leave(&room).await?;
     let event = alice.send(&room, SECRET).await?;
     luge_knows(&mut owner, &room, &event).await?;
@@ -250,10 +278,12 @@ async fn what_was_said_between_two_stays_is_not_shown() -> Result<()> {
     bob.join(&room).await?;
     let welcome = alice.send(&room, "welcome back").await?;
     luge_knows(&mut owner, &room, &welcome).await?;
-    let ((), answers) =
-        guest.until("the welcome", &body, |answer| holds(answer, &room, &welcome)).await?;
-    tells_nothing(&answers, &room, &event)?;
-    sees_no_secret(&bob, &stack, &room, &mut guest).await
+    for guest in &mut guests {
+        let ((), answers) =
+            guest.until("the welcome", &body, |answer| holds(answer, &room, &welcome)).await?;
+        tells_nothing(&answers, &room, &event)?;
+    }
+    sees_no_secret(&bob, &stack, &room, &mut guests).await
 }
 
 async fn private_history(alice: &Account, name: &str) -> Result<String> {
@@ -270,7 +300,7 @@ async fn private_history(alice: &Account, name: &str) -> Result<String> {
 async fn private_receipts_are_shown_to_their_owner_alone() -> Result<()> {
     let stack = servers().await?;
     let (alice, bob) = (stack.account("alice").await?, stack.account("bob").await?);
-    let (room, mut owner, mut guest) = shared_room(&stack, &alice, &bob).await?;
+    let (room, mut owner, mut guests) = shared_room(&stack, &alice, &bob).await?;
     let event = bob.send(&room, "read me privately").await?;
     luge_knows(&mut owner, &room, &event).await?;
     alice.receipt(&room, "m.read.private", &event).await?;
@@ -282,11 +312,17 @@ async fn private_receipts_are_shown_to_their_owner_alone() -> Result<()> {
     owner.until("alice's own private receipt", &body, private).await?;
     // Something public after it, so that bob's side has certainly gone past it.
     let later = alice.send(&room, "something else").await?;
-    let ((), answers) =
-        guest.until("a later message", &body, |answer| holds(answer, &room, &later)).await?;
-    let fresh = bob.sliding(stack.url()).connection("fresh").next(&body, Duration::ZERO).await?;
-    for answer in answers.iter().chain([&fresh]) {
-        ensure!(!answer.mentions("m.read.private"), "leaked: {}", answer.value);
+    let fresh = in_each_dialect(&bob, &stack, "fresh");
+    for (guest, mut fresh) in guests.iter_mut().zip(fresh) {
+        let ((), answers) =
+            guest.until("a later message", &body, |answer| holds(answer, &room, &later)).await?;
+        let fresh = fresh.next(&body, Duration::ZERO).await?;
+        for answer in answers.iter().chain([&fresh]) {
+            ensure!(!answer.mentions("m.read.private"), "leaked: {}", answer.value);
+        }
+    }
+    for mut own in in_each_dialect(&alice, &stack, "fresh") {
+        own.until("alice's own private receipt on a new connection", &body, private).await?;
     }
     Ok(())
 }
@@ -297,22 +333,26 @@ async fn transaction_ids_are_shown_to_the_sending_device_alone() -> Result<()> {
     let stack = servers().await?;
     let (alice, bob) = (stack.account("alice").await?, stack.account("bob").await?);
     let other = alice.another_device().await?;
-    let (room, mut owner, mut guest) = shared_room(&stack, &alice, &bob).await?;
-    let mut second = other.sliding(stack.url()).connection("main");
+    let (room, mut owner, mut guests) = shared_room(&stack, &alice, &bob).await?;
+    let mut seconds = in_each_dialect(&other, &stack, "main");
     let body = everything(&[]);
-    second.until("the room", &body, |answer| answer.room(&room).map(drop)).await?;
+    for second in &mut seconds {
+        second.until("the room", &body, |answer| answer.room(&room).map(drop)).await?;
+    }
     let path = format!("rooms/{}/send/m.room.message/{SECRET}", escaped(&room));
     let content = json!({ "msgtype": "m.text", "body": "echo" });
     let sent = alice.call(Method::PUT, &path, &content).await?;
     let event = sent["event_id"].as_str().context("send gave no event id")?;
-    let (own, _) = owner
-        .until("the echo", &body, |answer| {
-            let mut events = answer.timeline(&room).iter();
-            events.find(|found| found["event_id"] == event).cloned()
-        })
-        .await?;
-    ensure!(own["unsigned"]["transaction_id"] == SECRET, "the sender's own device got {own}");
-    for connection in [&mut second, &mut guest] {
+    let of_room = |answer: &Answer| {
+        let mut events = answer.timeline(&room).iter();
+        events.find(|found| found["event_id"] == event).cloned()
+    };
+    let mut fresh = in_each_dialect(&alice, &stack, "fresh");
+    for own in [&mut owner].into_iter().chain(&mut fresh) {
+        let (echo, _) = own.until("the echo", &body, of_room).await?;
+        ensure!(echo["unsigned"]["transaction_id"] == SECRET, "the sender's own device got {echo}");
+    }
+    for connection in seconds.iter_mut().chain(&mut guests) {
         let ((), answers) =
             connection.until("the message", &body, |answer| holds(answer, &room, event)).await?;
         ensure!(!answers.iter().any(|answer| answer.mentions(SECRET)), "leaked: {answers:?}");
@@ -326,10 +366,12 @@ async fn what_belongs_to_one_user_or_device_stays_there() -> Result<()> {
     let stack = servers().await?;
     let (alice, bob) = (stack.account("alice").await?, stack.account("bob").await?);
     let other = alice.another_device().await?;
-    let (room, mut owner, mut guest) = shared_room(&stack, &alice, &bob).await?;
+    let (room, mut owner, mut guests) = shared_room(&stack, &alice, &bob).await?;
     let body = everything(&[]);
-    let mut second = other.sliding(stack.url()).connection("main");
-    second.until("the room", &body, |answer| answer.room(&room).map(drop)).await?;
+    let mut seconds = in_each_dialect(&other, &stack, "main");
+    for second in &mut seconds {
+        second.until("the room", &body, |answer| answer.room(&room).map(drop)).await?;
+    }
 
     bob.send_to_device("org.example.note", &alice, json!({ "text": SECRET })).await?;
     let arrived = |answer: &Answer| {
@@ -337,8 +379,11 @@ async fn what_belongs_to_one_user_or_device_stays_there() -> Result<()> {
         messages.any(|message| message["content"]["text"] == SECRET).then_some(())
     };
     owner.until("the to-device message", &body, arrived).await?;
-    sees_no_secret(&other, &stack, &room, &mut second).await?;
-    sees_no_secret(&bob, &stack, &room, &mut guest).await?;
+    for mut own in in_each_dialect(&alice, &stack, "fresh") {
+        own.until("the to-device message, not acknowledged", &body, arrived).await?;
+    }
+    sees_no_secret(&other, &stack, &room, &mut seconds).await?;
+    sees_no_secret(&bob, &stack, &room, &mut guests).await?;
 
     let user = escaped(&alice.user_id);
     let value = json!({ "value": SECRET });
@@ -350,8 +395,10 @@ async fn what_belongs_to_one_user_or_device_stays_there() -> Result<()> {
         let data = &answer.value["extensions"]["account_data"]["rooms"][&room];
         data.to_string().contains(SECRET).then_some(())
     };
-    second.until("room account data on another device", &body, kept).await?;
-    sees_no_secret(&bob, &stack, &room, &mut guest).await
+    for second in &mut seconds {
+        second.until("room account data on another device", &body, kept).await?;
+    }
+    sees_no_secret(&bob, &stack, &room, &mut guests).await
 }
 
 /// Goal: messages of somebody ignored do not come through; the rest of the room does.
@@ -359,7 +406,7 @@ async fn what_belongs_to_one_user_or_device_stays_there() -> Result<()> {
 async fn messages_of_ignored_users_are_dropped() -> Result<()> {
     let stack = servers().await?;
     let (alice, bob) = (stack.account("alice").await?, stack.account("bob").await?);
-    let (room, mut owner, mut guest) = shared_room(&stack, &alice, &bob).await?;
+    let (room, mut owner, mut guests) = shared_room(&stack, &alice, &bob).await?;
     let path = format!("user/{}/account_data/m.ignored_user_list", escaped(&bob.user_id));
     bob.call(Method::PUT, &path, &json!({ "ignored_users": { &alice.user_id: {} } })).await?;
     let body = everything(&[]);
@@ -367,12 +414,16 @@ async fn messages_of_ignored_users_are_dropped() -> Result<()> {
         let global = answer.value["extensions"]["account_data"]["global"].to_string();
         global.contains("m.ignored_user_list").then_some(())
     };
-    guest.until("the list of ignored users", &body, ignores).await?;
+    for guest in &mut guests {
+        guest.until("the list of ignored users", &body, ignores).await?;
+    }
     let event = alice.send(&room, SECRET).await?;
     luge_knows(&mut owner, &room, &event).await?;
     let own = bob.send(&room, "my own").await?;
-    let ((), answers) =
-        guest.until("bob's own message", &body, |answer| holds(answer, &room, &own)).await?;
-    ensure!(!answers.iter().any(|answer| answer.mentions(SECRET)), "seen: {answers:?}");
-    sees_no_secret(&bob, &stack, &room, &mut guest).await
+    for guest in &mut guests {
+        let ((), answers) =
+            guest.until("bob's own message", &body, |answer| holds(answer, &room, &own)).await?;
+        ensure!(!answers.iter().any(|answer| answer.mentions(SECRET)), "seen: {answers:?}");
+    }
+    sees_no_secret(&bob, &stack, &room, &mut guests).await
 }

@@ -3,6 +3,7 @@
 //! Nothing here knows what a particular test is about.
 
 pub mod account;
+pub mod dialect;
 pub mod install;
 pub mod luge;
 pub mod node;

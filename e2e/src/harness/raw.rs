@@ -1,5 +1,7 @@
-//! Sliding sync without an SDK, every answer checked by the parser that Element X runs.
+//! Sliding sync without an SDK, in each dialect, every answer checked by the parser that Element X
+//! runs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -8,6 +10,8 @@ use matrix_sdk::ruma::api::client::sync::sync_events::v5;
 use serde_json::{Value, json};
 
 use super::PATIENCE;
+use super::account::transaction;
+use super::dialect::{Dialect, HeldList};
 
 /// The path that every shipping client posts to.
 pub const SIMPLIFIED: &str = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
@@ -18,6 +22,7 @@ pub struct RawClient {
     http: reqwest::Client,
     url: String,
     token: String,
+    dialect: Dialect,
 }
 
 /// What was answered.
@@ -25,16 +30,22 @@ pub struct RawClient {
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// The body as JSON; `null` where it was none.
+    /// The body as JSON, with the names of the simplified dialect; `null` where it was none.
     pub value: Value,
     /// The body as Element X reads it, where the status is 200.
     pub parsed: Option<v5::Response>,
 }
 
 impl RawClient {
-    /// A client of the server at `url`.
+    /// A client of the server at `url`, which speaks the simplified dialect.
     pub fn new(http: reqwest::Client, url: &str, token: &str) -> Self {
-        Self { http, url: url.to_owned(), token: token.to_owned() }
+        Self { http, url: url.to_owned(), token: token.to_owned(), dialect: Dialect::Simplified }
+    }
+
+    /// The same client in another dialect. Requests are written as in the simplified one.
+    #[must_use]
+    pub fn speaking(&self, dialect: Dialect) -> Self {
+        Self { dialect, ..self.clone() }
     }
 
     /// One request, on the connection `conn_id`. Fails where the answer is a 200 that Element X could
@@ -42,16 +53,24 @@ impl RawClient {
     pub async fn sync(
         &self,
         conn_id: &str,
-        mut body: Value,
+        body: Value,
         pos: Option<&str>,
         timeout: Duration,
     ) -> Result<Answer> {
+        let mut body = self.dialect.request(body);
         body["conn_id"] = json!(conn_id);
-        let milliseconds = timeout.as_millis().to_string();
-        let mut query = vec![("timeout", milliseconds.as_str())];
-        query.extend(pos.map(|pos| ("pos", pos)));
-        let mut url = reqwest::Url::parse(&format!("{}{SIMPLIFIED}", self.url))?;
-        url.query_pairs_mut().extend_pairs(query);
+        let milliseconds = u64::try_from(timeout.as_millis())?;
+        let mut url = reqwest::Url::parse(&format!("{}{}", self.url, self.dialect.path()))?;
+        if self.dialect.asks_in_body() {
+            body["timeout"] = json!(milliseconds);
+            if let Some(pos) = pos {
+                body["pos"] = json!(pos);
+            }
+        } else {
+            let mut query = url.query_pairs_mut();
+            query.append_pair("timeout", &milliseconds.to_string());
+            query.extend_pairs(pos.map(|pos| ("pos", pos)));
+        }
         let answer = self
             .http
             .post(url)
@@ -60,17 +79,23 @@ impl RawClient {
             .timeout(timeout + PATIENCE)
             .send()
             .await?;
-        Answer::read(answer).await
+        Answer::read(answer, self.dialect).await
     }
 
     /// A connection that is at its beginning.
     pub fn connection(&self, conn_id: &str) -> Connection {
-        Connection { client: self.clone(), conn_id: conn_id.to_owned(), pos: None }
+        Connection {
+            client: self.clone(),
+            conn_id: conn_id.to_owned(),
+            pos: None,
+            asked: Value::Null,
+            lists: BTreeMap::new(),
+        }
     }
 }
 
 impl Answer {
-    async fn read(answer: reqwest::Response) -> Result<Self> {
+    async fn read(answer: reqwest::Response, dialect: Dialect) -> Result<Self> {
         let status = answer.status();
         let bytes = answer.bytes().await?;
         let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
@@ -79,7 +104,7 @@ impl Answer {
         } else {
             None
         };
-        Ok(Self { status: status.as_u16(), value, parsed })
+        Ok(Self { status: status.as_u16(), value: dialect.answer(value), parsed })
     }
 
     /// The error code, where there is one.
@@ -153,16 +178,44 @@ pub struct Connection {
     conn_id: String,
     /// The position that the next request will bring.
     pub pos: Option<String>,
+    /// What was asked for last, where that need not be said again.
+    asked: Value,
+    /// The lists as the answers' operations make them, where they do.
+    lists: BTreeMap<String, HeldList>,
 }
 
 impl Connection {
     /// The next answer; fails on every status but 200.
     pub async fn next(&mut self, body: &Value, timeout: Duration) -> Result<Answer> {
         let pos = self.pos.clone();
-        let answer = self.client.sync(&self.conn_id, body.clone(), pos.as_deref(), timeout).await?;
+        let is_sticky = self.client.dialect.is_sticky();
+        let mut said = body.clone();
+        let txn_id = transaction();
+        if is_sticky {
+            if pos.is_some() && self.asked == *body {
+                said = json!({});
+            }
+            said["txn_id"] = json!(txn_id);
+        }
+        let answer = self.client.sync(&self.conn_id, said, pos.as_deref(), timeout).await?;
         ensure!(answer.status == 200, "{} {}", answer.status, answer.value);
+        if is_sticky {
+            ensure!(answer.value["txn_id"] == txn_id, "not {txn_id}: {}", answer.value);
+            if pos.is_none() {
+                self.lists.clear();
+            }
+            for (key, list) in answer.value["lists"].as_object().into_iter().flatten() {
+                self.lists.entry(key.clone()).or_default().apply(list)?;
+            }
+            self.asked = body.clone();
+        }
         self.pos = Some(answer.pos()?.to_owned());
         Ok(answer)
+    }
+
+    /// The rooms of a list in order, as MSC3575's operations have made them.
+    pub fn list(&self, key: &str) -> Result<Vec<&str>> {
+        self.lists.get(key).with_context(|| format!("no list {key}"))?.rooms()
     }
 
     /// Asks again and again until `found` finds something in an answer, and gives that with all the
