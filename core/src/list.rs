@@ -17,7 +17,7 @@ use crate::{
     name,
     record::{ArchivedStateRecord, EventRecord, Membership, Place, StateRecord, key},
     request::{Dialect, Filters},
-    user::{Rank, User, UserRoom},
+    user::{Order, Rank, User, UserRoom},
     view::{Direction, Table, View},
     world::{Room, World},
 };
@@ -33,9 +33,9 @@ pub struct Source<'a> {
     pub view: &'a dyn View,
 }
 
-/// The rooms of a list in order, newest first. `newly_left` are rooms that the
-/// user has left and the connection has yet to learn of; each is a member this
-/// once.
+/// The rooms of a list in order, newest first. `newly_left` are rooms, in order,
+/// that the user has left and the connection has yet to learn of; each is a
+/// member this once.
 pub fn members(
     source: Source<'_>,
     dialect: Dialect,
@@ -52,13 +52,19 @@ pub fn members(
             && !(dialect.hides_old_rooms() && is_old(source, *room))
             && (is_unfiltered || room_passes(source, dialect, filters, children.as_ref(), *room))
     };
-    if newly_left.is_empty() {
-        let rooms = source.user.order.iter().map(|(_, _, room)| *room);
-        return rooms.filter(passes).collect();
-    }
-    let mut all: Vec<&Rank> = source.user.order.iter().chain(newly_left).collect();
-    all.sort_unstable();
-    all.into_iter().map(|(_, _, room)| *room).filter(passes).collect()
+    let rooms = merged(&source.user.order, newly_left).map(|(_, _, room)| *room);
+    rooms.filter(passes).collect()
+}
+
+/// The beginning of a list.
+#[derive(Clone, Debug, Default)]
+pub struct Head {
+    /// Those of the [`members`] that windows reach.
+    pub rooms: Vec<RoomNumber>,
+    /// How many members there are in all.
+    pub count: usize,
+    /// The digest of the set of all members, where it is at hand.
+    pub digest: Option<u64>,
 }
 
 /// Those of [`members`] that windows up to `end` reach, and how many there are
@@ -69,19 +75,27 @@ pub fn head(
     filters: &Filters,
     newly_left: &[Rank],
     end: u64,
-) -> (Vec<RoomNumber>, usize) {
-    let is_order = newly_left.is_empty()
-        && filters.is_empty()
-        && !dialect.hides_rooms()
-        && !dialect.hides_old_rooms();
-    if is_order {
-        let order = &source.user.order;
-        let end = usize::try_from(end).unwrap_or(usize::MAX).saturating_add(1);
-        return (order.iter().take(end).map(|(_, _, room)| *room).collect(), order.len());
+) -> Head {
+    let is_order = filters.is_empty() && !dialect.hides_rooms() && !dialect.hides_old_rooms();
+    if !is_order {
+        let rooms = members(source, dialect, filters, newly_left);
+        return Head { count: rooms.len(), rooms, digest: None };
     }
-    let members = members(source, dialect, filters, newly_left);
-    let count = members.len();
-    (members, count)
+    let order = &source.user.order;
+    let end = usize::try_from(end).unwrap_or(usize::MAX).saturating_add(1);
+    let rooms = merged(order, newly_left).take(end).map(|(_, _, room)| *room).collect();
+    let digest = newly_left.is_empty().then(|| order.digest());
+    Head { rooms, count: order.len() + newly_left.len(), digest }
+}
+
+/// Both in one order.
+fn merged<'a>(order: &'a Order, newly_left: &'a [Rank]) -> impl Iterator<Item = &'a Rank> {
+    let (mut order, mut left) = (order.iter().peekable(), newly_left.iter().peekable());
+    std::iter::from_fn(move || match (order.peek(), left.peek()) {
+        (Some(one), Some(other)) if other < one => left.next(),
+        (None, _) => left.next(),
+        _ => order.next(),
+    })
 }
 
 /// The part of `rooms` in a range with both ends included; nothing where the

@@ -23,12 +23,13 @@ pub struct Request {
     pub position: Option<String>,
     /// How long the client waits for something new, in milliseconds.
     pub timeout_ms: u64,
-    /// The lists, by key, each key once.
-    pub lists: Vec<(String, ListRequest)>,
+    /// The lists, by key, each key once. Like what follows they are shared: by
+    /// the requests of a client that asks for the same again and again.
+    pub lists: Arc<[(String, ListRequest)]>,
     /// The subscribed rooms, by room id, each once.
-    pub subscriptions: Vec<(String, RoomConfig)>,
+    pub subscriptions: Arc<[(String, RoomConfig)]>,
     /// The extensions.
-    pub extensions: Extensions,
+    pub extensions: Arc<Extensions>,
     /// What is asked for beyond what the connection has asked for before
     /// (MSC3575 alone); [`Self::settle`] makes a whole request of both.
     pub changes: Option<Box<Changes>>,

@@ -71,6 +71,11 @@ impl Objects {
         self.count == 0
     }
 
+    /// How many bytes they have together.
+    pub fn bytes(&self) -> usize {
+        self.json.len()
+    }
+
     /// Appends the array.
     pub fn write(&self, out: &mut String) {
         out.push_str(if self.count == 0 { "[" } else { &self.json });

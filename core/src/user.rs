@@ -9,6 +9,8 @@ use std::{
     sync::Arc,
 };
 
+use rustc_hash::FxHashMap;
+
 use crate::{
     id::{RoomNumber, Sequence, UserNumber},
     ledger::UserChange,
@@ -32,10 +34,10 @@ pub struct User {
     /// Every room they have a relation to.
     pub rooms: BTreeMap<RoomNumber, UserRoom>,
     /// The rooms that lists are made of, in order.
-    pub order: BTreeSet<Rank>,
+    pub order: Order,
     /// The rooms that they left by themselves, in order: shown to connections
     /// that have yet to learn of it.
-    pub left: BTreeSet<Rank>,
+    pub left: Order,
     /// Rooms in `m.direct`.
     pub direct: BTreeSet<Arc<str>>,
     /// Users in `m.ignored_user_list`.
@@ -44,6 +46,70 @@ pub struct User {
     pub account_data_changed: Sequence,
     /// When anything last changed that a response could show.
     pub changed: Sequence,
+    news: News,
+}
+
+/// Rooms in the order of lists.
+#[derive(Clone, Debug, Default)]
+pub struct Order {
+    ranks: BTreeSet<Rank>,
+    digest: u64,
+}
+
+impl Order {
+    /// The rooms, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Rank> {
+        self.ranks.iter()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ranks.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ranks.is_empty()
+    }
+
+    /// Tells sets of rooms apart, whatever their order: the sum of
+    /// [`digest_of_room`] of each.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    fn insert(&mut self, rank: Rank) {
+        if self.ranks.insert(rank) {
+            self.digest = self.digest.wrapping_add(digest_of_room(rank.2));
+        }
+    }
+
+    fn remove(&mut self, rank: Rank) {
+        if self.ranks.remove(&rank) {
+            self.digest = self.digest.wrapping_sub(digest_of_room(rank.2));
+        }
+    }
+}
+
+/// What a room adds to the digest of a set of rooms: its number, its bits mixed
+/// so that no two small sets have the same sum.
+pub fn digest_of_room(room: RoomNumber) -> u64 {
+    let mut mixed = u64::from(room.0).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
+}
+
+/// Which rooms changed, in the order in which this user was told of it.
+#[derive(Clone, Debug, Default)]
+struct News {
+    /// How often the user was told of something.
+    count: u64,
+    /// The rooms that changed since the user is in memory, each by its last
+    /// change.
+    rooms: BTreeSet<(u64, RoomNumber)>,
+    /// The last change that may concern every room.
+    everywhere: u64,
 }
 
 /// One user in one room: what of [`UserRoomRecord`] is needed at hand.
@@ -79,14 +145,15 @@ pub struct UserRoom {
     /// The room's tags.
     pub tags: Arc<[String]>,
     rank: Option<Rank>,
+    /// The room's last change among the user's news; 0 for none.
+    heard: u64,
 }
 
 impl UserRoom {
-    fn new(user: UserNumber, record: UserRoomRecord, view: &dyn View, room: RoomNumber) -> Self {
+    fn new(record: UserRoomRecord, (account_data_changed, tags): RoomAccountData) -> Self {
         let inviter = (record.membership == Membership::Invite)
             .then(|| record.stripped.last().and_then(|event| sender_of(event)))
             .flatten();
-        let (account_data_changed, tags) = room_account_data(user, room, view);
         Self {
             membership: record.membership,
             since: Sequence(record.since),
@@ -103,6 +170,7 @@ impl UserRoom {
             account_data_changed,
             tags,
             rank: None,
+            heard: 0,
         }
     }
 
@@ -148,26 +216,25 @@ impl User {
             id,
             rooms_known: known.is_some_and(|record| record.rooms_known),
             rooms: BTreeMap::new(),
-            order: BTreeSet::new(),
-            left: BTreeSet::new(),
+            order: Order::default(),
+            left: Order::default(),
             direct: BTreeSet::new(),
             ignored: BTreeSet::new(),
             account_data_changed: Sequence::default(),
             changed: world.sequence,
+            news: News::default(),
         };
         let from = key::of_user(number);
         let to = key::after_prefix(&from);
-        let mut records = Vec::new();
+        let mut account_data = room_account_data(&from, view);
         view.scan(Table::UserRooms, &from, &to, Direction::Forward, &mut |key, archive| {
             if let (Some(room), Some(record)) = (key::room_of(key), UserRoomRecord::decode(archive))
             {
-                records.push((room, record));
+                let account_data = account_data.remove(&room).unwrap_or_default();
+                user.rooms.insert(room, UserRoom::new(record, account_data));
             }
             true
         });
-        for (room, record) in records {
-            user.rooms.insert(room, UserRoom::new(number, record, view, room));
-        }
         user.read_global_account_data(view);
         let rooms: Vec<RoomNumber> = user.rooms.keys().copied().collect();
         for room in rooms {
@@ -181,9 +248,13 @@ impl User {
         self.changed = world.sequence;
         self.rooms_known |= change.rooms_known;
         if !change.account_data.is_empty() {
-            let ignored = self.ignored.clone();
+            let (ignored, direct) = (self.ignored.clone(), self.direct.clone());
             self.read_global_account_data(view);
             self.account_data_changed = self.account_data_changed.max(world.sequence);
+            if ignored != self.ignored || direct != self.direct {
+                self.news.count += 1;
+                self.news.everywhere = self.news.count;
+            }
             if ignored != self.ignored {
                 let rooms: Vec<RoomNumber> = self.rooms.keys().copied().collect();
                 rooms.into_iter().for_each(|room| self.place(room, world));
@@ -192,17 +263,23 @@ impl User {
         for room in &change.rooms {
             let archive = view.get(Table::UserRooms, &key::user_room(self.number, *room));
             let previous = self.rooms.remove(room);
-            self.unrank(previous.and_then(|room| room.rank));
+            self.unrank(previous.as_ref().and_then(|room| room.rank));
+            if let Some(previous) = previous {
+                self.news.rooms.remove(&(previous.heard, *room));
+            }
             if let Some(record) = archive.and_then(UserRoomRecord::decode) {
-                self.rooms.insert(*room, UserRoom::new(self.number, record, view, *room));
+                let account_data = self.room_account_data(*room, view);
+                self.rooms.insert(*room, UserRoom::new(record, account_data));
                 self.place(*room, world);
+                self.hear(*room);
             }
         }
         for room in &change.room_account_data {
+            let (changed, tags) = self.room_account_data(*room, view);
             if let Some(of_user) = self.rooms.get_mut(room) {
-                let (changed, tags) = room_account_data(self.number, *room, view);
                 of_user.account_data_changed = changed;
                 of_user.tags = tags;
+                self.hear(*room);
             }
         }
     }
@@ -212,6 +289,7 @@ impl User {
         if self.rooms.contains_key(&room) {
             self.changed = world.sequence;
             self.place(room, world);
+            self.hear(room);
         }
     }
 
@@ -220,10 +298,38 @@ impl User {
         is_ignored(&self.ignored, of_user)
     }
 
+    /// How much the user was told of so far. Numbers of one run of the user's
+    /// time in memory: they mean nothing to another.
+    pub fn news(&self) -> u64 {
+        self.news.count
+    }
+
+    /// The rooms that changed behind `news`, in no particular order; `None`
+    /// where every room may have.
+    pub fn rooms_since(&self, news: u64) -> Option<impl Iterator<Item = RoomNumber>> {
+        let behind = (news.saturating_add(1), RoomNumber(0));
+        let rooms = self.news.rooms.range(behind..).map(|(_, room)| *room);
+        (self.news.everywhere <= news).then_some(rooms)
+    }
+
+    /// Notes that something about a room changed.
+    fn hear(&mut self, room: RoomNumber) {
+        let Some(of_user) = self.rooms.get_mut(&room) else { return };
+        self.news.count += 1;
+        let before = std::mem::replace(&mut of_user.heard, self.news.count);
+        self.news.rooms.remove(&(before, room));
+        self.news.rooms.insert((self.news.count, room));
+    }
+
+    fn room_account_data(&self, room: RoomNumber, view: &dyn View) -> RoomAccountData {
+        let from = key::account_data_of(self.number, Some(room));
+        room_account_data(&from, view).remove(&room).unwrap_or_default()
+    }
+
     fn unrank(&mut self, rank: Option<Rank>) {
         if let Some(rank) = rank {
-            self.order.remove(&rank);
-            self.left.remove(&rank);
+            self.order.remove(rank);
+            self.left.remove(rank);
         }
     }
 
@@ -250,12 +356,8 @@ impl User {
         if previous != Some(rank) {
             self.unrank(previous);
         }
-        let set = |set: &mut BTreeSet<Rank>, is_in| {
-            if is_in {
-                set.insert(rank)
-            } else {
-                set.remove(&rank)
-            };
+        let set = |order: &mut Order, is_in| {
+            if is_in { order.insert(rank) } else { order.remove(rank) }
         };
         set(&mut self.order, in_order);
         set(&mut self.left, in_left);
@@ -298,27 +400,37 @@ fn direct_rooms(content: &serde_json::Value) -> BTreeSet<Arc<str>> {
 }
 
 /// When a room's account data last changed, and its tags.
-fn room_account_data(
-    user: UserNumber,
-    room: RoomNumber,
-    view: &dyn View,
-) -> (Sequence, Arc<[String]>) {
-    let from = key::account_data_of(user, Some(room));
-    let to = key::after_prefix(&from);
-    let mut changed = Sequence::default();
-    let mut any = false;
-    view.scan(Table::AccountData, &from, &to, Direction::Forward, &mut |_, archive| {
-        if let Some(record) = AccountDataRecord::access(archive) {
-            any = true;
-            changed = changed.max(Sequence(record.changed.to_native()));
+type RoomAccountData = (Sequence, Arc<[String]>);
+
+/// The account data of the rooms whose keys begin with `from`, in one pass.
+fn room_account_data(from: &[u8], view: &dyn View) -> FxHashMap<RoomNumber, RoomAccountData> {
+    let to = key::after_prefix(from);
+    let mut rooms = FxHashMap::<RoomNumber, RoomAccountData>::default();
+    view.scan(Table::AccountData, from, &to, Direction::Forward, &mut |key, archive| {
+        if let Some(room) = key::room_of(key)
+            && let Some(record) = AccountDataRecord::access(archive)
+        {
+            let (changed, tags) = rooms.entry(room).or_default();
+            *changed = (*changed).max(Sequence(record.changed.to_native()));
+            if key::is_account_data_of_type(key, "m.tag") {
+                *tags = self::tags(&record.json);
+            }
         }
         true
     });
-    if !any {
-        return (changed, Arc::default());
+    rooms
+}
+
+/// The names of the tags in an `m.tag`.
+fn tags(json: &str) -> Arc<[String]> {
+    #[derive(serde::Deserialize)]
+    struct Event {
+        content: Content,
     }
-    let archive = view.get(Table::AccountData, &key::account_data(user, Some(room), "m.tag"));
-    let tags = archive.and_then(AccountDataRecord::access).and_then(|it| content_of(&it.json));
-    let tags = tags.as_ref().and_then(|content| content.get("tags")?.as_object());
-    (changed, tags.map(|tags| tags.keys().cloned().collect()).unwrap_or_default())
+    #[derive(serde::Deserialize)]
+    struct Content {
+        tags: BTreeMap<String, serde::de::IgnoredAny>,
+    }
+    let event: Option<Event> = serde_json::from_str(json).ok();
+    event.map(|event| event.content.tags.into_keys().collect()).unwrap_or_default()
 }

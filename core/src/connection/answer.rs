@@ -2,22 +2,22 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use imbl::OrdMap;
 use rustc_hash::FxHashMap;
 
 use super::{
+    covered::Covered,
     left, member,
-    state::{SentList, SentRoom, State, digest},
+    selection::Selection,
+    state::{SentRoom, State},
 };
 use crate::{
     extension,
     gate::Gate,
     id::{DeviceNumber, RoomNumber, Sequence, UserNumber},
-    list::{self, Operation, Source},
+    list::Source,
     record::{DeviceRecord, Membership},
-    request::{ListRequest, Request, RoomConfig},
-    response::{self, List, Response, Window},
-    user::Rank,
+    request::{Request, RoomConfig},
+    response::{self, Response},
 };
 
 /// What a request is answered from.
@@ -40,6 +40,24 @@ pub struct Asked<'a> {
     pub now_ms: u64,
     /// What the client holds; `None` where it starts anew.
     pub base: Option<&'a State>,
+    /// How much of it all one response tells.
+    pub limits: &'a AnswerLimits,
+}
+
+/// How much one response tells. The rooms that are left over come with the next,
+/// for which nobody waits.
+#[derive(Clone, Debug)]
+pub struct AnswerLimits {
+    /// Rooms with something to tell.
+    pub rooms_max: usize,
+    /// Bytes of events; the last room may pass it.
+    pub bytes_max: usize,
+}
+
+impl Default for AnswerLimits {
+    fn default() -> Self {
+        Self { rooms_max: 1_000, bytes_max: 16 * 1024 * 1024 }
+    }
 }
 
 /// A response, and what goes with it.
@@ -119,50 +137,112 @@ impl Want {
 
 /// The lists, the subscriptions, the rooms that they select, and the extensions.
 pub fn answer(asked: Asked<'_>) -> Answer {
-    let mut selection = Selection::new(asked);
-    let answers = selection.lists();
-    selection.subscriptions();
-    selection.old_rooms();
-    selection.departed();
-    let mut lists = FxHashMap::default();
-    if asked.request.dialect.tells_of_lists() {
-        lists = lists_of_rooms(&selection.windows);
-    }
-
+    let (mut selection, answers) = Selection::of(asked);
     let mut next = asked.base.cloned().unwrap_or_default();
     next.configs = std::mem::take(&mut selection.configs);
     next.lists = std::mem::take(&mut selection.orders);
     next.sticky.clone_from(&asked.request.sticky);
     let txn_id = asked.request.changes.as_ref().and_then(|changes| changes.txn_id.clone());
-    let mut response = Response { lists: answers, txn_id, ..Response::default() };
-    let stamps = Stamps::of(asked.request);
-    let mut wants = Vec::new();
-    let mut again_ms: Option<u64> = None;
-    let mut sent_events = extension::SentEvents::default();
-    for (room, config) in &selection.rooms {
-        let Some(gate) = gate(asked, *room) else { continue };
-        let before = asked.base.and_then(|base| base.rooms.get(room));
-        let turn = RoomTurn { asked, gate, before, config };
-        let Some(outcome) = turn.outcome() else { continue };
-        next.rooms.insert(*room, Arc::new(outcome.sent));
-        wants.extend(outcome.wants);
-        again_ms = again_ms.into_iter().chain(outcome.again_ms).min();
-        if let Some(mut entry) = outcome.entry {
-            entry.lists = lists.remove(room).unwrap_or_default();
-            entry.timestamp = stamps.stamp(gate);
-            let expanded = entry.timeline.as_ref().is_some_and(|timeline| timeline.expanded);
-            let (event_ids, anew) = (outcome.event_ids, entry.initial || expanded);
-            sent_events.insert(*room, extension::SentTimeline { event_ids, anew });
-            response.rooms.push(entry);
-        }
-    }
+    let response = Response { lists: answers, txn_id, ..Response::default() };
+    let mut telling = Telling {
+        asked,
+        response,
+        next,
+        wants: Vec::new(),
+        again_ms: None,
+        sent_events: extension::SentEvents::default(),
+        unsettled: Vec::new(),
+        bytes: 0,
+    };
+    let left_over = telling.rooms(&selection);
+    let Telling { mut response, mut next, wants, again_ms, sent_events, unsettled, .. } = telling;
     if asked.request.dialect.tells_of_unread() {
         unread_elsewhere(asked, &selection.index, &mut response, &mut next);
     }
-    let scope = extension::Scoping { asked, windows: &selection.windows, rooms: &selection.rooms };
+    let scope = extension::Scoping {
+        asked,
+        windows: &selection.windows,
+        rooms: &selection.rooms,
+        is_whole: selection.looked_at.is_none(),
+        left_over: &left_over,
+    };
     response.extensions = extension::answer(scope, &sent_events, &mut next);
     next.cursor = asked.source.world.sequence;
+    let before = asked.base.and_then(|base| base.covered.as_ref());
+    next.covered = Some(Covered::new(asked, before, selection.told, unsettled));
     Answer { response, next, wants, again_ms }
+}
+
+/// An answer on its way: what the rooms have told so far.
+struct Telling<'a> {
+    asked: Asked<'a>,
+    response: Response,
+    next: State,
+    wants: Vec<Want>,
+    again_ms: Option<u64>,
+    sent_events: extension::SentEvents,
+    /// Rooms that have more to tell.
+    unsettled: Vec<RoomNumber>,
+    /// Bytes of the events so far.
+    bytes: usize,
+}
+
+impl Telling<'_> {
+    /// Has each selected room tell what there is; which ones are left over.
+    fn rooms(&mut self, selection: &Selection<'_>) -> BTreeSet<RoomNumber> {
+        let mut lists = FxHashMap::default();
+        if self.asked.request.dialect.tells_of_lists() {
+            lists = lists_of_rooms(&selection.windows);
+        }
+        let stamps = Stamps::of(self.asked.request);
+        let mut left_over = BTreeSet::new();
+        for (room, config) in &selection.rooms {
+            let Some(gate) = gate(self.asked, *room) else { continue };
+            let before = self.asked.base.and_then(|base| base.rooms.get(room));
+            let turn = RoomTurn { asked: self.asked, gate, before, config };
+            if self.is_full() {
+                if turn.has_something() {
+                    left_over.insert(*room);
+                }
+                continue;
+            }
+            let Some(outcome) = turn.outcome() else { continue };
+            self.take(*room, outcome, |entry| {
+                entry.lists = lists.remove(room).unwrap_or_default();
+                entry.timestamp = stamps.stamp(gate);
+            });
+        }
+        self.unsettled.extend(&left_over);
+        left_over
+    }
+
+    fn is_full(&self) -> bool {
+        let limits = self.asked.limits;
+        self.response.rooms.len() >= limits.rooms_max.max(1) || self.bytes >= limits.bytes_max
+    }
+
+    fn take(
+        &mut self,
+        room: RoomNumber,
+        outcome: Outcome,
+        finish: impl FnOnce(&mut response::Room),
+    ) {
+        if outcome.sent.cursor < self.asked.source.world.sequence {
+            self.unsettled.push(room);
+        }
+        self.next.rooms.insert(room, Arc::new(outcome.sent));
+        self.wants.extend(outcome.wants);
+        self.again_ms = self.again_ms.into_iter().chain(outcome.again_ms).min();
+        let Some(mut entry) = outcome.entry else { return };
+        finish(&mut entry);
+        let timeline = entry.timeline.as_ref();
+        self.bytes += entry.required_state.bytes();
+        self.bytes += timeline.map_or(0, |timeline| timeline.events.bytes());
+        let anew = entry.initial || timeline.is_some_and(|timeline| timeline.expanded);
+        let told = extension::SentTimeline { event_ids: outcome.event_ids, anew };
+        self.sent_events.insert(room, told);
+        self.response.rooms.push(entry);
+    }
 }
 
 /// Which events an entry's `timestamp` is of.
@@ -248,203 +328,6 @@ fn lists_of_rooms(windows: &Windows) -> FxHashMap<RoomNumber, Vec<String>> {
     lists
 }
 
-/// Which rooms a request selects, and what it asks of each.
-struct Selection<'a> {
-    asked: Asked<'a>,
-    rooms: Vec<(RoomNumber, Arc<RoomConfig>)>,
-    index: FxHashMap<RoomNumber, usize>,
-    windows: Windows,
-    configs: Vec<Arc<RoomConfig>>,
-    /// The orders that the client holds then.
-    orders: OrdMap<String, Arc<SentList>>,
-}
-
-impl<'a> Selection<'a> {
-    fn new(asked: Asked<'a>) -> Self {
-        Self {
-            asked,
-            rooms: Vec::new(),
-            index: FxHashMap::default(),
-            windows: Vec::new(),
-            configs: Vec::new(),
-            orders: OrdMap::new(),
-        }
-    }
-
-    fn lists(&mut self) -> Vec<(String, List)> {
-        let request = self.asked.request;
-        let mut newly_left = Vec::new();
-        if request.dialect.lists_left_rooms() {
-            newly_left = self::newly_left(self.asked);
-        }
-        let mut lists = Vec::with_capacity(request.lists.len());
-        for (key, wanted) in &request.lists {
-            let end = wanted.ranges.iter().map(|(_, to)| *to).max().unwrap_or(0);
-            let end = if request.dialect.keeps_responses() { u64::MAX } else { end };
-            let (source, filters) = (self.asked.source, &wanted.filters);
-            let (mut members, count) =
-                list::head(source, request.dialect, filters, &newly_left, end);
-            let config = self.shared(&wanted.config);
-            let mut answer = List { count: count as u64, ..List::default() };
-            if request.dialect.keeps_responses() {
-                list::sort(self.asked.source, &mut members, wanted);
-                answer.operations = self.operations(key, wanted, &members);
-            }
-            let all = [(0, u64::MAX)];
-            let ranges = if wanted.slow_get_all_rooms { &all[..] } else { &wanted.ranges };
-            let mut in_windows = Vec::new();
-            for range in ranges {
-                let rooms = list::window(&members, *range);
-                rooms.iter().for_each(|room| self.select(*room, &config));
-                in_windows.extend_from_slice(rooms);
-                let ids = rooms.iter().filter_map(|room| self.room_id(*room));
-                answer.windows.push(Window { range: *range, room_ids: ids.collect() });
-            }
-            self.windows.push((key.clone(), in_windows));
-            lists.push((key.clone(), answer));
-        }
-        lists
-    }
-
-    fn room_id(&self, room: RoomNumber) -> Option<Arc<str>> {
-        self.asked.source.world.room(room).map(|room| Arc::clone(&room.id))
-    }
-
-    /// What makes of the order that the client holds the one that there is.
-    fn operations(
-        &mut self,
-        key: &str,
-        wanted: &ListRequest,
-        members: &[RoomNumber],
-    ) -> Vec<Operation<Arc<str>>> {
-        let nothing = Arc::default();
-        let before = self.asked.base.and_then(|base| base.lists.get(key)).unwrap_or(&nothing);
-        let next = SentList {
-            kind: kind(wanted),
-            runs: if wanted.slow_get_all_rooms {
-                Vec::new()
-            } else {
-                list::runs(members, &wanted.ranges)
-            },
-        };
-        let anew = before.kind != next.kind;
-        let mut operations = list::operations(&before.runs, &next.runs, anew);
-        // Who wants every room is told once which they are, and sorts them.
-        if wanted.slow_get_all_rooms && anew && !members.is_empty() {
-            operations.push(Operation::Sync((0, members.len() as u64 - 1), members.to_vec()));
-        }
-        self.orders.insert(key.to_owned(), Arc::new(next));
-        let named = |operation| {
-            Some(match operation {
-                Operation::Sync(range, rooms) => {
-                    let rooms = rooms.into_iter().filter_map(|room| self.room_id(room)).collect();
-                    Operation::Sync(range, rooms)
-                }
-                Operation::Insert(index, room) => Operation::Insert(index, self.room_id(room)?),
-                Operation::Delete(index) => Operation::Delete(index),
-                Operation::Invalidate(range) => Operation::Invalidate(range),
-            })
-        };
-        operations.into_iter().filter_map(named).collect()
-    }
-
-    /// The joined rooms that selected ones replaced, where they are asked for.
-    fn old_rooms(&mut self) {
-        for at in 0..self.rooms.len() {
-            let (mut room, config) = (self.rooms[at].0, Arc::clone(&self.rooms[at].1));
-            let Some(wanted) = &config.old_rooms else { continue };
-            let wanted = self.shared(wanted);
-            let mut seen = BTreeSet::from([room]);
-            while seen.len() <= PREDECESSORS_MAX
-                && let Some(old) = self.predecessor(room)
-                && seen.insert(old)
-            {
-                self.select(old, &wanted);
-                room = old;
-            }
-        }
-    }
-
-    fn predecessor(&self, room: RoomNumber) -> Option<RoomNumber> {
-        let predecessor = gate(self.asked, room).filter(Gate::is_joined)?.predecessor()?;
-        let old = self.asked.source.world.find_room(&predecessor)?.number;
-        gate(self.asked, old).is_some_and(|gate| gate.is_joined()).then_some(old)
-    }
-
-    /// Rooms that the user has left and the connection has yet to learn of,
-    /// where no list holds them.
-    fn departed(&mut self) {
-        if self.asked.request.dialect.lists_left_rooms() {
-            return;
-        }
-        for (room, sent) in self.asked.base.into_iter().flat_map(|base| &base.rooms) {
-            let is_over = |it| matches!(it, Membership::Leave | Membership::Kick | Membership::Ban);
-            let now = self.asked.source.user.rooms.get(room).map(|of_user| of_user.membership);
-            if now.is_some_and(is_over) && !is_over(sent.membership) {
-                let config = self.shared(&sent.config);
-                self.select(*room, &config);
-            }
-        }
-    }
-
-    fn subscriptions(&mut self) {
-        let request = self.asked.request;
-        for (room_id, wanted) in &request.subscriptions {
-            if let Some(room) = self.asked.source.world.find_room(room_id) {
-                let config = self.shared(wanted);
-                self.select(room.number, &config);
-            }
-        }
-    }
-
-    fn select(&mut self, room: RoomNumber, config: &Arc<RoomConfig>) {
-        match self.index.get(&room) {
-            None => {
-                self.index.insert(room, self.rooms.len());
-                self.rooms.push((room, Arc::clone(config)));
-            }
-            Some(at) if Arc::ptr_eq(&self.rooms[*at].1, config) => {}
-            Some(at) => {
-                let at = *at;
-                let union = self.rooms[at].1.union(config);
-                self.rooms[at].1 = self.shared(&union);
-            }
-        }
-    }
-
-    /// The configuration, as the last request or this one already has it: that
-    /// two are the same is then seen at a glance.
-    fn shared(&mut self, config: &RoomConfig) -> Arc<RoomConfig> {
-        let known = self.configs.iter().find(|known| ***known == *config);
-        if let Some(known) = known {
-            return Arc::clone(known);
-        }
-        let before = self.asked.base.into_iter().flat_map(|base| &base.configs);
-        let mut before = before.filter(|known| ***known == *config);
-        let shared = before.next().map_or_else(|| Arc::new(config.clone()), Arc::clone);
-        self.configs.push(Arc::clone(&shared));
-        shared
-    }
-}
-
-/// Predecessors of one room that are followed.
-const PREDECESSORS_MAX: usize = 16;
-
-/// A digest that tells lists apart which have nothing to do with each other.
-fn kind(list: &ListRequest) -> u64 {
-    let parts = (&list.filters, &list.sort, list.slow_get_all_rooms);
-    serde_json::to_string(&parts).map_or(0, |parts| digest(Some(&parts)))
-}
-
-/// Rooms that the user has left and the connection has yet to learn of.
-fn newly_left(asked: Asked<'_>) -> Vec<Rank> {
-    let Some(base) = asked.base else { return Vec::new() };
-    let unknown = |(_, _, room): &&Rank| {
-        base.rooms.get(room).is_some_and(|sent| sent.membership != Membership::Leave)
-    };
-    asked.source.user.left.iter().filter(unknown).copied().collect()
-}
-
 /// One room's part in an answer.
 #[derive(Clone, Copy)]
 pub(super) struct RoomTurn<'a> {
@@ -466,6 +349,15 @@ pub(super) struct Outcome {
 }
 
 impl RoomTurn<'_> {
+    /// Whether there may be something to tell.
+    fn has_something(self) -> bool {
+        match self.gate.of_user().membership {
+            Membership::Join => !member::holds_all(self),
+            Membership::Invite | Membership::Knock => self.of_this_stay().is_none(),
+            Membership::Leave | Membership::Kick | Membership::Ban => !left::holds_all(self),
+        }
+    }
+
     /// `None` where the client already holds everything.
     fn outcome(self) -> Option<Outcome> {
         match self.gate.of_user().membership {

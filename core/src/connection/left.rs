@@ -52,14 +52,20 @@ pub(super) fn stripped_outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     })
 }
 
+/// Whether the client holds all of a room that the user is no longer in.
+pub(super) fn holds_all(turn: RoomTurn<'_>) -> bool {
+    let changed = turn.gate.of_user().changed;
+    turn.of_this_stay().is_some_and(|sent| sent.cursor >= changed)
+}
+
 /// A room after the user's time in it: what came up to the end and the client
 /// lacks, with the user's own member event. Without one nothing is said: a
 /// client would take the room for joined.
 pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
-    let of_user = turn.gate.of_user();
-    if turn.of_this_stay().is_some_and(|sent| sent.cursor >= of_user.changed) {
+    if holds_all(turn) {
         return None;
     }
+    let of_user = turn.gate.of_user();
     // What of the end was told changes no more but in the user's own bookkeeping;
     // of an end without its event nothing is said, and the lists go on without it.
     let own = turn.gate.own_member_event().filter(|_| turn.of_this_stay().is_none());

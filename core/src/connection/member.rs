@@ -21,15 +21,11 @@ use crate::{
 /// What there is to say of a room to a member; `None` where the client holds
 /// it all.
 pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
-    let before = turn.of_this_stay().filter(|sent| !removed::begins_anew(turn, sent));
-    let expanded = before.is_some_and(|sent| {
-        let asks_for_more = !Arc::ptr_eq(&sent.config, turn.config)
-            && turn.config.timeline_limit > sent.config.timeline_limit;
-        asks_for_more || history_came(turn, sent)
-    });
-    if before.is_some_and(|sent| !expanded && is_current(turn, sent)) {
+    if holds_all(turn) {
         return None;
     }
+    let before = held_before(turn);
+    let expanded = before.is_some_and(|sent| is_expanded(turn, sent));
     let dialect = turn.asked.request.dialect;
     let more_state = before.is_some_and(|sent| {
         !Arc::ptr_eq(&sent.config, turn.config)
@@ -64,6 +60,23 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         wants,
         again_ms: timeline.held_back.map(|(_, until_ms)| until_ms),
     })
+}
+
+/// Whether the client holds all that there is to say.
+pub(super) fn holds_all(turn: RoomTurn<'_>) -> bool {
+    held_before(turn).is_some_and(|sent| !is_expanded(turn, sent) && is_current(turn, sent))
+}
+
+/// What the client holds of this stay, unless it is to begin anew.
+fn held_before(turn: RoomTurn<'_>) -> Option<&SentRoom> {
+    turn.of_this_stay().filter(|sent| !removed::begins_anew(turn, sent))
+}
+
+/// Whether more of the timeline is asked for than before, or there is more of it.
+fn is_expanded(turn: RoomTurn<'_>, sent: &SentRoom) -> bool {
+    let asks_for_more = !Arc::ptr_eq(&sent.config, turn.config)
+        && turn.config.timeline_limit > sent.config.timeline_limit;
+    asks_for_more || history_came(turn, sent)
 }
 
 /// Whether nothing has changed that an entry could say.

@@ -5,16 +5,19 @@
 //! which request is held; that is [`crate::shard`]'s business.
 
 mod answer;
+mod covered;
 mod left;
 mod member;
 mod position;
 mod record;
 mod removed;
 mod required;
+mod selection;
 mod state;
 
 pub(crate) use answer::gate;
-pub use answer::{Answer, Asked, HistoryWant, Want, answer};
+pub use answer::{Answer, AnswerLimits, Asked, HistoryWant, Want, answer};
+pub use covered::{Covered, is_quiet};
 pub use position::{Connection, PositionLimits, Positions, Resolved, is_position};
 pub use record::ConnectionRecord;
 pub use state::{SentList, SentRoom, SentScope, State};

@@ -281,6 +281,7 @@ fn state_from(record: StateRecord, configs: &[Arc<RoomConfig>]) -> Option<State>
         account_data: record.account_data.map(Sequence),
         device_lists: record.device_lists.map(Sequence),
         configs: configs.to_vec(),
+        covered: None,
         lists: record.lists.into_iter().map(list_from).collect(),
         sticky: match record.sticky {
             Some(sticky) => Some(Arc::new(serde_json::from_str(&sticky).ok()?)),

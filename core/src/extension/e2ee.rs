@@ -12,16 +12,23 @@ use crate::{
 /// as the homeserver last gave them. Without a position there is nothing that
 /// lists could have changed since.
 pub(super) fn answer(asked: Asked<'_>, next: &mut State) -> E2ee {
-    let device_lists = asked.base.map(|base| {
-        let since = base.device_lists.unwrap_or(base.cursor);
-        changed_since(asked, since)
-    });
+    let device_lists = asked.base.map(|base| changed_since(asked, told(base)));
     next.device_lists = Some(asked.source.world.sequence);
     E2ee {
         device_lists,
         one_time_keys_count: asked.of_device.one_time_keys_count.clone(),
         fallback_key_types: asked.of_device.fallback_key_types.clone(),
     }
+}
+
+/// How far device lists were told.
+fn told(base: &State) -> Sequence {
+    base.device_lists.unwrap_or(base.cursor)
+}
+
+/// Whether device lists may have changed since `base` told of them.
+pub(super) fn has_any(asked: Asked<'_>, base: &State) -> bool {
+    asked.device_lists_changed > told(base)
 }
 
 fn changed_since(asked: Asked<'_>, since: Sequence) -> (Vec<String>, Vec<String>) {

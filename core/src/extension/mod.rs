@@ -41,6 +41,11 @@ pub(crate) struct Scoping<'a> {
     pub(crate) windows: &'a [(String, Vec<RoomNumber>)],
     /// Every room that the request selects.
     pub(crate) rooms: &'a [(RoomNumber, Arc<RoomConfig>)],
+    /// Whether these are all, and not only those that may have something new.
+    pub(crate) is_whole: bool,
+    /// Rooms that the response has no place for: what there is of them comes
+    /// with them.
+    pub(crate) left_over: &'a BTreeSet<RoomNumber>,
 }
 
 /// The answers to the extensions that are asked for; `next` learns what they
@@ -67,12 +72,22 @@ pub(crate) fn answer(
     }
 }
 
+/// Whether no extension has news of anything but rooms.
+pub(crate) fn is_quiet(asked: Asked<'_>) -> bool {
+    let (wanted, Some(base)) = (&asked.request.extensions, asked.base) else { return false };
+    let account_data = asked.source.user.account_data_changed;
+    wanted.to_device.as_ref().is_none_or(|wanted| !to_device::has_any(asked, wanted))
+        && (!wanted.e2ee || !e2ee::has_any(asked, base))
+        && (wanted.account_data.is_none() || base.account_data.is_some_and(|it| account_data <= it))
+}
+
 impl<'a> Scoping<'a> {
     /// The gates of the rooms in `scope`, each once: those of the named lists'
     /// windows and those that are named, as far as the request selects them.
     fn gates(self, scope: &Scope) -> impl Iterator<Item = Gate<'a>> + use<'a> {
         let rooms = self.in_scope(scope);
-        rooms.into_iter().filter_map(move |room| crate::connection::gate(self.asked, room))
+        let rooms = rooms.into_iter().filter(move |room| !self.left_over.contains(room));
+        rooms.filter_map(move |room| crate::connection::gate(self.asked, room))
     }
 
     fn in_scope(&self, scope: &Scope) -> Vec<RoomNumber> {

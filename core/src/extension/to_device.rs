@@ -65,15 +65,13 @@ pub fn issued_number(device: &DeviceRecord, since: Option<&str>) -> Option<u64> 
 /// The messages behind the acknowledged ones.
 pub(super) fn answer(asked: Asked<'_>, wanted: &request::ToDevice) -> ToDevice {
     let device = asked.of_device;
-    let mut last = issued_number(device, wanted.since.as_deref())
-        .unwrap_or(0)
-        .max(device.to_device_acknowledged);
+    let mut last = told(asked, wanted);
     let mut events = Objects::default();
     // A limit of none would never let a client take in anything.
     let limit = usize::try_from(wanted.limit).unwrap_or(usize::MAX).max(1);
     let from = key::to_device(asked.device, last.saturating_add(1));
     let to = key::to_device(asked.device, device.to_device_last.saturating_add(1));
-    if device.adopted && from < to {
+    if has_any(asked, wanted) {
         asked.source.view.scan(
             Table::ToDevice,
             &from,
@@ -90,6 +88,17 @@ pub(super) fn answer(asked: Asked<'_>, wanted: &request::ToDevice) -> ToDevice {
         );
     }
     ToDevice { next_batch: (device.to_device_offset + last).to_string(), events }
+}
+
+/// The number of the last message that the client has taken in.
+fn told(asked: Asked<'_>, wanted: &request::ToDevice) -> u64 {
+    let issued = issued_number(asked.of_device, wanted.since.as_deref());
+    issued.unwrap_or(0).max(asked.of_device.to_device_acknowledged)
+}
+
+/// Whether there are messages that the client has yet to take in.
+pub(super) fn has_any(asked: Asked<'_>, wanted: &request::ToDevice) -> bool {
+    asked.of_device.adopted && told(asked, wanted) < asked.of_device.to_device_last
 }
 
 #[cfg(test)]

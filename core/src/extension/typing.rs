@@ -20,7 +20,8 @@ pub(super) fn answer(
     next: &mut State,
 ) -> Vec<(Arc<str>, String)> {
     let mut rooms = Vec::new();
-    if scoping.asked.request.dialect.forgets_typing_out_of_scope() {
+    // Where only changed rooms are looked at, the scope is the same as before.
+    if scoping.is_whole && scoping.asked.request.dialect.forgets_typing_out_of_scope() {
         forget_out_of_scope(&scoping.in_scope(scope), next);
     }
     for gate in scoping.gates(scope).filter(Gate::is_joined) {

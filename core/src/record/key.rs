@@ -149,6 +149,12 @@ pub fn account_data_of(user: UserNumber, room: Option<RoomNumber>) -> Key {
     join(&[&user.0.to_be_bytes(), &room.to_be_bytes()])
 }
 
+/// Whether a `Table::AccountData` key is of this type, which is not so long that
+/// it goes by its digest.
+pub fn is_account_data_of_type(key: &[u8], kind: &str) -> bool {
+    key.get(8..) == Some(kind.as_bytes())
+}
+
 /// `Table::Devices`: a device.
 pub fn device(device: DeviceNumber) -> Key {
     join(&[b"d", &device.0.to_be_bytes()])

@@ -118,7 +118,7 @@ impl Request {
         };
         self.lists = sticky.lists.clone().into_iter().collect();
         self.subscriptions = sticky.subscriptions.clone().into_iter().collect();
-        self.extensions = sticky.extensions();
+        self.extensions = Arc::new(sticky.extensions());
         self.sticky = Some(sticky);
         Ok(())
     }

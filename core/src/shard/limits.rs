@@ -1,12 +1,14 @@
 //! What a shard may hold, and for how long it waits.
 
-use crate::connection::PositionLimits;
+use crate::connection::{AnswerLimits, PositionLimits};
 
 /// Limits of one shard. Times are milliseconds.
 #[derive(Clone, Debug)]
 pub struct ShardLimits {
     /// Limits of each connection.
     pub positions: PositionLimits,
+    /// Limits of each response.
+    pub answers: AnswerLimits,
     /// Connections of one device; beyond it the one that was idle longest goes.
     pub connections_max: usize,
     /// Requests held at once; beyond it further ones are refused.
@@ -81,6 +83,7 @@ impl Default for ShardLimits {
     fn default() -> Self {
         Self {
             positions: PositionLimits::default(),
+            answers: AnswerLimits::default(),
             connections_max: 16,
             held_max: 50_000,
             users_max: 100_000,

@@ -14,7 +14,7 @@ use super::{
     refusal::Refusal,
 };
 use crate::{
-    connection::{Answer, Asked, Connection, Resolved, State, Want, answer},
+    connection::{Answer, Asked, Connection, Resolved, State, Want, answer, is_quiet},
     extension::Tokens,
     id::{DeviceNumber, UserNumber},
     ledger::Command,
@@ -240,6 +240,12 @@ impl Shard {
             let patience = self.limits.patience_ms;
             return self.hold(place, held, Hold::Tokens, patience);
         }
+        let at_once = held.base.is_none() || held.request.timeout_ms == 0 || self.stopping;
+        let at_once = at_once || self.owes_response(place);
+        if !at_once && self.is_quiet(place, &held, below) {
+            let timeout_ms = held.request.timeout_ms;
+            return self.hold(place, held, Hold::News, timeout_ms);
+        }
         let Some(answer) = self.compute(place, &held, below) else {
             return refuse(held.ticket, Refusal::logged_out(), out);
         };
@@ -250,8 +256,6 @@ impl Shard {
             self.awaiting_fetch.insert(place.user);
             return self.hold(place, held, Hold::Fetch, patience);
         }
-        let at_once = held.base.is_none() || held.request.timeout_ms == 0 || self.stopping;
-        let at_once = at_once || self.owes_response(place);
         if at_once || answer.response.is_news() {
             self.respond(place, &held, answer, out);
         } else {
@@ -311,10 +315,38 @@ impl Shard {
     }
 
     fn compute(&self, place: &Place, held: &Held, below: &dyn View) -> Option<Answer> {
+        self.asked(place, held, below, |asked| {
+            let answer = answer(asked);
+            debug_assert!(is_whole(asked, &answer), "what was not looked at has nothing to tell");
+            answer
+        })
+    }
+
+    /// Whether it is certain, at a glance, that there is no news.
+    fn is_quiet(&self, place: &Place, held: &Held, below: &dyn View) -> bool {
+        let is_quiet = self.asked(place, held, below, |asked| {
+            let is_quiet = is_quiet(asked);
+            debug_assert!(
+                !is_quiet || !answer_whole(asked).response.is_news(),
+                "what was not looked at has nothing to tell"
+            );
+            is_quiet
+        });
+        is_quiet == Some(true)
+    }
+
+    /// Lends what a request is answered from.
+    fn asked<R>(
+        &self,
+        place: &Place,
+        held: &Held,
+        below: &dyn View,
+        then: impl FnOnce(Asked<'_>) -> R,
+    ) -> Option<R> {
         let view = layered(&self.world, below);
         let on_shard = self.users.get(&place.user)?;
         let device = on_shard.devices.get(&place.device)?;
-        Some(answer(Asked {
+        Some(then(Asked {
             source: Source { world: &self.world, user: &on_shard.user, view: &view },
             device: place.device,
             of_device: &device.record,
@@ -327,6 +359,7 @@ impl Shard {
             request: &held.request,
             now_ms: self.now_ms,
             base: held.base.as_ref(),
+            limits: &self.limits.answers,
         }))
     }
 
@@ -459,6 +492,20 @@ impl Shard {
         let answer = Answered::Response(held.request.dialect, response);
         out.push(Effect::Respond { ticket: held.ticket, answer });
     }
+}
+
+/// The answer as it is when every room is looked at.
+fn answer_whole(asked: Asked<'_>) -> Answer {
+    let base = asked.base.map(State::without_shortcuts);
+    answer(Asked { base: base.as_ref(), ..asked })
+}
+
+/// Whether looking at every room gives the same answer.
+fn is_whole(asked: Asked<'_>, found: &Answer) -> bool {
+    let whole = answer_whole(asked);
+    found.response == whole.response
+        && found.next.without_shortcuts() == whole.next.without_shortcuts()
+        && (&found.wants, found.again_ms) == (&whole.wants, whole.again_ms)
 }
 
 /// Whether a request is of no room, and its position needs no memory.

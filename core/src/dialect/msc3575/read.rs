@@ -1,6 +1,8 @@
 //! The request: `pos` and `timeout` in the query, all else in the body, where
 //! what is absent or null is as it was.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -14,8 +16,8 @@ use crate::{
         common::{self, Names},
     },
     request::{
-        Changes, Dialect, ExtensionChange, ExtensionName, Extensions, ListChange, Request,
-        RequiredState, RoomConfig, Sort,
+        Changes, Dialect, ExtensionChange, ExtensionName, ListChange, Request, RequiredState,
+        RoomConfig, Sort,
     },
 };
 
@@ -46,9 +48,9 @@ pub fn parse(
         position: find(query, "pos").map(str::to_owned),
         timeout_ms: body::query_timeout(find(query, "timeout"), limits)?
             .unwrap_or(TIMEOUT_MS.min(limits.timeout_ms_cap)),
-        lists: Vec::new(),
-        subscriptions: Vec::new(),
-        extensions: Extensions::default(),
+        lists: Arc::default(),
+        subscriptions: Arc::default(),
+        extensions: Arc::default(),
         changes: Some(Box::new(reader.changes(body)?)),
         sticky: None,
     })
@@ -287,7 +289,7 @@ mod tests {
         assert!(list.config.required_state.matches("m.room.name", ""));
         assert_eq!(list.config.old_rooms.as_ref().unwrap().timeline_limit, 1);
         let subscriptions = [("!b:x".to_owned(), RoomConfig::default())];
-        assert_eq!(second.subscriptions, subscriptions, "a new subscription replaces the old");
+        assert_eq!(*second.subscriptions, subscriptions, "a new subscription replaces the old");
         let to_device = second.extensions.to_device.as_ref().unwrap();
         assert_eq!((to_device.since.as_deref(), to_device.limit), (Some("5"), 100));
         assert_eq!(second.extensions.typing, None);

@@ -37,9 +37,9 @@ pub fn parse(
             None => optional_string(&body, "pos", "pos")?,
         },
         timeout_ms: body::query_timeout(find(query, "timeout"), limits)?.unwrap_or(0),
-        lists: reader.lists(&body)?,
-        subscriptions: reader.subscriptions(&body)?,
-        extensions: common::extensions(&body, &NAMES)?,
+        lists: reader.lists(&body)?.into(),
+        subscriptions: reader.subscriptions(&body)?.into(),
+        extensions: common::extensions(&body, &NAMES)?.into(),
         changes: None,
         sticky: None,
     })
@@ -155,7 +155,7 @@ mod tests {
         let everything = Scope { lists: None, rooms: None };
         assert_eq!(request.extensions.receipts, Some(everything.clone()));
         assert_eq!(request.extensions.account_data, Some(everything));
-        assert_eq!(request.extensions.to_device.unwrap().since.as_deref(), Some("4"));
+        assert_eq!(request.extensions.to_device.as_ref().unwrap().since.as_deref(), Some("4"));
         assert!(!request.extensions.e2ee);
     }
 

@@ -37,9 +37,9 @@ pub fn parse(body: &[u8], limits: &RequestLimits) -> Result<Request> {
         conn_id: body::conn_id(&body, limits)?,
         position: optional_string(&body, "pos", "pos")?,
         timeout_ms: reader.timeout(&body)?,
-        lists: reader.lists(&body)?,
-        subscriptions: reader.subscriptions(&body)?,
-        extensions: common::extensions(&body, &NAMES)?,
+        lists: reader.lists(&body)?.into(),
+        subscriptions: reader.subscriptions(&body)?.into(),
+        extensions: common::extensions(&body, &NAMES)?.into(),
         changes: None,
         sticky: None,
     })
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(config.timeline_limit, 100, "capped");
         assert!(config.required_state.matches("m.room.member", "@a:x"));
         assert!(!config.required_state.matches("m.room.create", ""));
-        let typing = request.extensions.typing.unwrap();
+        let typing = request.extensions.typing.as_ref().unwrap();
         assert_eq!(typing.lists, Some(BTreeSet::from(["*".to_owned()])), "no wildcard here");
         assert_eq!(typing.rooms, None);
     }
