@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use luge_core::{
-    dialect::{RequestLimits, simplified},
+    dialect::{KnownRequests, RequestLimits},
     id::{DeviceNumber, UserNumber},
     ledger::{Change, Command, Delta, Ledger, Polled, Reply, SignIn},
+    request::Dialect,
     response::Response,
     shard::{Answered, ClientRequest, Effect, Event, Shard, ShardLimits, Ticket, Token},
     upstream::{Limits, SyncBatch, parse},
@@ -33,6 +34,7 @@ pub struct Luge {
     tickets: u64,
     now_ms: u64,
     unwritten: Vec<Write>,
+    known: KnownRequests,
 }
 
 impl Luge {
@@ -55,6 +57,7 @@ impl Luge {
             tickets: 0,
             now_ms: START_MS + 2_000_000_000,
             unwritten: Vec::new(),
+            known: KnownRequests::new(1 << 20),
         };
         let tick = luge.tick();
         luge.apply(tick);
@@ -175,7 +178,8 @@ impl Luge {
         let mut query = vec![("timeout".to_owned(), timeout_ms.to_string())];
         query.extend(position.map(|position| ("pos".to_owned(), position.to_owned())));
         let limits = RequestLimits::default();
-        let request = simplified::parse(&query, body.as_bytes(), USER_ID, &limits);
+        let user = (self.user, USER_ID);
+        let request = self.known.parse(Dialect::Simplified, &query, body.as_bytes(), user, &limits);
         Event::Request(Box::new(ClientRequest {
             ticket: Ticket(self.tickets),
             user: self.user,

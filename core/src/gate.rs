@@ -392,7 +392,7 @@ impl<'a> Gate<'a> {
         wanted: &mut dyn FnMut(&str, &str, Sequence) -> bool,
         visit: &mut dyn FnMut(&str),
     ) {
-        let mut events = KeyRanges::default();
+        let mut events = KeyRanges::with_capacity(16, 14);
         self.view.scan_ranges(Table::State, ranges, &mut |_, archive| {
             let Some(entry) = StateRecord::access(archive) else { return true };
             if wanted(&entry.kind, &entry.state_key, Sequence(entry.changed.to_native()))

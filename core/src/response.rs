@@ -49,6 +49,11 @@ pub struct Objects {
 }
 
 impl Objects {
+    /// Makes room for so many more bytes.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.json.reserve(bytes);
+    }
+
     /// Adds an object.
     pub fn push(&mut self, json: &str) {
         self.json.push(if self.count == 0 { '[' } else { ',' });

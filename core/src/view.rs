@@ -165,12 +165,7 @@ impl<V: View + ?Sized> View for Layered<'_, V> {
             return self.below.scan(table, from, to, direction, visit);
         }
         let low = Bound::Included((table, Box::from(from)));
-        let high = if to.is_empty() {
-            Bound::Included((table, Box::from([0xff; KEY_BYTES_MAX + 1].as_slice())))
-        } else {
-            Bound::Excluded((table, Box::from(to)))
-        };
-        let range = self.pending.range((low, high));
+        let range = self.pending.range((low, above(table, to)));
         let mut above: Vec<(&[u8], Option<&[u8]>)> =
             range.map(|((_, key), value)| (&**key, value.as_deref())).collect();
         if direction == Direction::Backward {
@@ -212,6 +207,15 @@ impl<'a, V: View + ?Sized> Layered<'a, V> {
             }
         }
         above
+    }
+}
+
+/// The end of a range of one table's keys: behind the last where `to` is empty.
+fn above(table: Table, to: &[u8]) -> Bound<(Table, Box<[u8]>)> {
+    if to.is_empty() {
+        Bound::Included((table, Box::from([0xff; KEY_BYTES_MAX + 1].as_slice())))
+    } else {
+        Bound::Excluded((table, Box::from(to)))
     }
 }
 
@@ -280,14 +284,17 @@ impl View for MemoryTables {
     }
 
     fn scan(&self, table: Table, from: &[u8], to: &[u8], direction: Direction, visit: Visit<'_>) {
-        let inside = |key: &[u8]| key >= from && (to.is_empty() || key < to);
-        let of_table = self.0.range((table, Box::from(from))..);
-        let entries = of_table.take_while(|((at, key), _)| *at == table && inside(key));
-        let entries: Vec<_> = entries.collect();
-        let mut visit = |((_, key), value): &(&(Table, Box<[u8]>), &Arc<[u8]>)| visit(key, value);
+        // No key is longer than a table takes, and none is behind the longest.
+        let is_empty = from > [0xff; KEY_BYTES_MAX].as_slice() || (!to.is_empty() && to <= from);
+        if is_empty {
+            return;
+        }
+        let low = Bound::Included((table, Box::from(from)));
+        let entries = self.0.range((low, above(table, to)));
+        let mut visit = |((_, key), value): (&(Table, Box<[u8]>), &Arc<[u8]>)| visit(key, value);
         match direction {
-            Direction::Forward => drop(entries.iter().all(&mut visit)),
-            Direction::Backward => drop(entries.iter().rev().all(&mut visit)),
+            Direction::Forward => drop(entries.map(&mut visit).all(|going| going)),
+            Direction::Backward => drop(entries.rev().map(&mut visit).all(|going| going)),
         }
     }
 

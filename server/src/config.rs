@@ -60,6 +60,9 @@ pub struct ServerLimits {
     pub fetches_max: usize,
     /// Access tokens whose owner is remembered, on each shard.
     pub tokens_max: usize,
+    /// Bytes of requests that are remembered as read, since clients send the same
+    /// ones again and again; on each shard.
+    pub known_requests_bytes_max: usize,
     /// Jobs that wait for each helper thread.
     pub helper_jobs_max: usize,
     /// Milliseconds for the homeserver to accept a connection.
@@ -88,6 +91,7 @@ impl Default for ServerLimits {
             parse_inline_bytes_max: 64 << 10,
             fetches_max: 32,
             tokens_max: 65_536,
+            known_requests_bytes_max: 32 << 20,
             helper_jobs_max: 1_024,
             connect_timeout_ms: 10_000,
             answer_timeout_ms: 30_000,

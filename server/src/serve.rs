@@ -312,6 +312,7 @@ fn endpoint(
         request_limits: parts.config.request_limits.clone(),
         body_bytes_max: parts.config.limits.body_bytes_max,
         tokens_max: parts.config.limits.tokens_max,
+        known_requests_bytes_max: parts.config.limits.known_requests_bytes_max,
     };
     Endpoint::new(config, |endpoint| {
         let front = front_config(&parts.config).ok().filter(|_| parts.config.front)?;

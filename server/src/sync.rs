@@ -10,7 +10,7 @@ use std::{
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use luge_core::{
-    dialect::{self, RequestLimits},
+    dialect::{self, KnownRequests, RequestLimits},
     id::{DeviceNumber, UserNumber},
     ledger::{Command, Reply, SignIn},
     record::{TokenRecord, key},
@@ -54,6 +54,8 @@ pub struct EndpointConfig {
     pub body_bytes_max: usize,
     /// Tokens remembered.
     pub tokens_max: usize,
+    /// Bytes of requests that are remembered as read.
+    pub known_requests_bytes_max: usize,
 }
 
 /// One shard's endpoint.
@@ -61,6 +63,8 @@ pub struct Endpoint {
     config: EndpointConfig,
     front: Option<Front>,
     owners: RefCell<FxHashMap<[u8; 32], Owner>>,
+    /// Requests that were read before.
+    known: RefCell<KnownRequests>,
     /// Tokens that the homeserver refused a moment ago, and until when that is
     /// passed on without asking it again.
     refused: RefCell<FxHashMap<[u8; 32], (u64, Refusal)>>,
@@ -122,6 +126,7 @@ impl Endpoint {
         front: impl FnOnce(Weak<Self>) -> Option<Front>,
     ) -> Rc<Self> {
         Rc::new_cyclic(|endpoint| Self {
+            known: RefCell::new(KnownRequests::new(config.known_requests_bytes_max)),
             config,
             front: front(endpoint.clone()),
             owners: RefCell::default(),
@@ -143,11 +148,7 @@ impl Endpoint {
         let body = request.into_body().read_limited(self.config.body_bytes_max).await;
         let body = body.map_err(|error| self.body_refused(&error))?;
         let (owner, token, confirmed) = self.owner(secret).await?;
-        let limits = &self.config.request_limits;
-        let request =
-            dialect::parse(dialect, &query, &body, &owner.user_id, limits).map_err(|error| {
-                refused(StatusCode::BAD_REQUEST, error.errcode(), &error.to_string())
-            })?;
+        let request = self.request(dialect, &query, &body, &owner)?;
         let (reply, answer) = oneshot::channel();
         let guard = self.ticket(owner.user);
         let asked = Asked {
@@ -167,6 +168,18 @@ impl Endpoint {
         answer.map(answered).map_err(|_| {
             refused(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", "Luge is stopping: ask again")
         })
+    }
+
+    fn request(
+        &self,
+        dialect: Dialect,
+        query: &[(String, String)],
+        body: &[u8],
+        owner: &Owner,
+    ) -> Result<luge_core::request::Request, Refused> {
+        let (user, limits) = ((owner.user, &*owner.user_id), &self.config.request_limits);
+        let read = self.known.borrow_mut().parse(dialect, query, body, user, limits);
+        read.map_err(|error| refused(StatusCode::BAD_REQUEST, error.errcode(), &error.to_string()))
     }
 
     fn body_refused(&self, error: &BodyError) -> Refused {

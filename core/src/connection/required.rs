@@ -23,6 +23,9 @@ use crate::{
 /// are told again.
 const LAZY_MEMBERS_MAX: usize = 100;
 
+/// What the state of a usual room comes to.
+const EVENTS_BYTES: usize = 3 * 1024;
+
 /// The state to send, and the lazy members that the client holds then.
 pub(super) struct Required {
     pub(super) events: Objects,
@@ -66,6 +69,9 @@ pub(super) fn state(
             && (Arc::ptr_eq(&sent.config, turn.config) || sent.config.required_state.covers(wanted))
     });
     if !unchanged {
+        if before.is_none() && wanted.types.len() > 4 {
+            required.events.reserve(EVENTS_BYTES);
+        }
         each_wanted(turn, wanted, &is_new, &mut |event| required.events.push(event));
         if let Some(sent) = before {
             removed::stubs(turn, sent, &mut |removed, stub| {
@@ -115,7 +121,7 @@ pub(super) fn each_wanted(
 /// Where in the state table everything lies that is wanted of a room, and
 /// perhaps more.
 fn ranges(room: RoomNumber, wanted: &RequiredState) -> KeyRanges {
-    let mut ranges = KeyRanges::default();
+    let mut ranges = KeyRanges::with_capacity(wanted.types.len().max(1), 64);
     if wanted.all || !wanted.state_keys.is_empty() || !wanted.partial.is_empty() {
         ranges.add_prefix(&key::room(room));
         return ranges;

@@ -5,12 +5,14 @@
 mod body;
 mod common;
 mod error;
+mod known;
 pub mod msc3575;
 pub mod simplified;
 pub mod v4;
 mod writing;
 
 pub use error::RequestError;
+pub use known::KnownRequests;
 
 use crate::{
     request::{Dialect, Request},

@@ -5,6 +5,7 @@ mod read;
 mod write;
 
 pub use read::parse;
+pub(super) use read::{parse_body, with_query};
 pub use write::write;
 
 /// The path that this dialect is served at.

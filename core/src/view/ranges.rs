@@ -24,6 +24,11 @@ struct Bounds {
 }
 
 impl KeyRanges {
+    /// None yet, with room for `count` of about `bytes` bytes each.
+    pub fn with_capacity(count: usize, bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(count * bytes), bounds: Vec::with_capacity(count) }
+    }
+
     /// Adds the one key that is made of `parts`.
     pub fn add_key(&mut self, parts: &[&[u8]]) {
         let start = self.bytes.len();
@@ -47,7 +52,10 @@ impl KeyRanges {
     pub fn settle(&mut self) {
         let bytes = &self.bytes;
         let slice = |(start, end): (usize, usize)| &bytes[start..end];
-        self.bounds.sort_by(|one, other| slice(one.from).cmp(slice(other.from)));
+        let in_order = |one: &Bounds, next: &Bounds| slice(one.from) <= slice(next.from);
+        if !self.bounds.is_sorted_by(in_order) {
+            self.bounds.sort_by(|one, other| slice(one.from).cmp(slice(other.from)));
+        }
         self.bounds.dedup_by(|next, kept| {
             let meets = is_before(slice(next.from), slice(kept.to));
             if meets && is_before(slice(kept.to), slice(next.to)) && kept.to.0 < kept.to.1 {

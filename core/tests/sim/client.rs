@@ -72,6 +72,9 @@ pub(crate) struct Connection {
     pub(crate) received: u64,
 }
 
+/// Rooms that one response tells of: so few that many a response leaves some over.
+pub(crate) const ROOMS_MAX: usize = 2;
+
 fn required_state(level: usize) -> Value {
     let mut state = vec![json!([MEMBER, "$ME"]), json!([MEMBER, "$LAZY"])];
     match level {
@@ -134,6 +137,11 @@ impl Connection {
         }
         if !self.encryption {
             self.list(&answer["lists"]["all"], wanted);
+            // A response that is full leaves the rest to the next.
+            let told = answer["rooms"].as_object().map_or(0, serde_json::Map::len);
+            let mut unknown = self.window.iter().filter(|room| !self.rooms.contains_key(room));
+            let unknown = unknown.next();
+            assert!(told >= ROOMS_MAX || unknown.is_none(), "!r{unknown:?}:x was never sent");
         }
         self.extensions(&answer["extensions"]);
     }
@@ -147,9 +155,6 @@ impl Connection {
         assert_eq!(self.window.len() as u64, fits, "a window is as full as it can be");
         let distinct: BTreeSet<_> = self.window.iter().collect();
         assert_eq!(distinct.len(), self.window.len(), "a window has each room once");
-        for room in &self.window {
-            assert!(self.rooms.contains_key(room), "!r{room}:x is listed and was never sent");
-        }
     }
 
     fn entry(&mut self, room: usize, entry: &Value) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use luge_core::{
-    connection::Want,
+    connection::{AnswerLimits, Want},
     dialect::simplified,
     id::{DeviceNumber, UserNumber},
     ledger::{Command, Delta, Polled, Reply, SignIn},
@@ -22,7 +22,7 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
-    client::Connection,
+    client::{Connection, ROOMS_MAX},
     harness::{Book, book::Group, strict},
     homeserver::Homeserver,
     log,
@@ -223,8 +223,12 @@ impl Simulation {
     fn start(&mut self) {
         self.jobs.retain(|_, job| !job.is_inside());
         self.book = Book::open(self.book.tables().clone());
-        let limits =
-            ShardLimits { backoff_max_ms: 2_000, save_every_ms: 1_000, ..ShardLimits::default() };
+        let limits = ShardLimits {
+            answers: AnswerLimits { rooms_max: ROOMS_MAX, ..AnswerLimits::default() },
+            backoff_max_ms: 2_000,
+            save_every_ms: 1_000,
+            ..ShardLimits::default()
+        };
         let shard =
             || Shard::new(limits.clone(), Arc::clone(self.book.world()), self.now_ms, SECRET);
         self.shards = (0..self.settings.shards).map(|_| shard()).collect();

@@ -14,6 +14,7 @@ mod events;
 mod extensions;
 mod filters;
 mod history;
+mod large;
 mod lists;
 mod membership;
 mod meta;

@@ -26,22 +26,41 @@ pub fn parse(
     user_id: &str,
     limits: &RequestLimits,
 ) -> Result<Request> {
+    with_query(parse_body(body, user_id, limits)?, query, limits)
+}
+
+/// What the body says of the request.
+pub(in crate::dialect) fn parse_body(
+    body: &[u8],
+    user_id: &str,
+    limits: &RequestLimits,
+) -> Result<Request> {
     let reader = Reader { user_id, limits };
     let body = body::body(body, limits)?;
     Ok(Request {
         dialect: Dialect::Simplified,
         conn_id: body::conn_id(&body, limits)?,
-        // A client that speaks the accepted form has it in the body.
-        position: match find(query, "pos") {
-            Some(position) => Some(position.to_owned()),
-            None => optional_string(&body, "pos", "pos")?,
-        },
-        timeout_ms: body::query_timeout(find(query, "timeout"), limits)?.unwrap_or(0),
+        position: optional_string(&body, "pos", "pos")?,
+        timeout_ms: 0,
         lists: reader.lists(&body)?.into(),
         subscriptions: reader.subscriptions(&body)?.into(),
         extensions: common::extensions(&body, &NAMES)?.into(),
         changes: None,
         sticky: None,
+    })
+}
+
+/// The request with what the query says. A client that speaks the accepted form
+/// has its position in the body.
+pub(in crate::dialect) fn with_query(
+    request: Request,
+    query: &[(String, String)],
+    limits: &RequestLimits,
+) -> Result<Request> {
+    Ok(Request {
+        position: find(query, "pos").map(str::to_owned).or(request.position),
+        timeout_ms: body::query_timeout(find(query, "timeout"), limits)?.unwrap_or(0),
+        ..request
     })
 }
 

@@ -1,0 +1,149 @@
+//! Requests that were read before. A client sends the same body again and again
+//! and changes no more than its position: what was read of it is kept, and
+//! shared by all requests with that body.
+
+use rustc_hash::FxHashMap;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::{RequestError, RequestLimits, parse, simplified};
+use crate::{
+    id::UserNumber,
+    request::{Dialect, Request},
+};
+
+/// Whose a body is, and a digest of it. Who finds two bodies with one digest
+/// deceives nobody but themselves.
+type Key = (UserNumber, u128);
+
+/// The requests that were read last.
+#[derive(Debug)]
+pub struct KnownRequests {
+    bytes_max: usize,
+    /// Those that were used since the last turn-over, and about how many bytes
+    /// they have.
+    young: FxHashMap<Key, Request>,
+    young_bytes: usize,
+    /// Those that were not; they go with the next turn-over.
+    old: FxHashMap<Key, Request>,
+}
+
+/// How many bytes of memory what is read of a body takes for each of its own.
+const BYTES_FOR_EACH: usize = 4;
+/// How many it takes besides.
+const BYTES_BESIDES: usize = 1_024;
+
+impl KnownRequests {
+    /// None yet. They will take about `bytes_max` bytes at most.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, young: FxHashMap::default(), young_bytes: 0, old: FxHashMap::default() }
+    }
+
+    /// As [`parse`], which is spared where the body is known.
+    ///
+    /// # Errors
+    /// As [`parse`].
+    pub fn parse(
+        &mut self,
+        dialect: Dialect,
+        query: &[(String, String)],
+        body: &[u8],
+        (user, user_id): (UserNumber, &str),
+        limits: &RequestLimits,
+    ) -> Result<Request, RequestError> {
+        if dialect != Dialect::Simplified {
+            // There a body has its request's position in it, or little else.
+            return parse(dialect, query, body, user_id, limits);
+        }
+        let key = (user, xxh3_128(body));
+        let known = self.young.get(&key).cloned();
+        let request = match known {
+            Some(known) => known,
+            None => {
+                let request = match self.old.remove(&key) {
+                    Some(known) => known,
+                    None => simplified::parse_body(body, user_id, limits)?,
+                };
+                self.remember(key, &request, body.len());
+                request
+            }
+        };
+        simplified::with_query(request, query, limits)
+    }
+
+    fn remember(&mut self, key: Key, request: &Request, body_bytes: usize) {
+        let bytes = body_bytes.saturating_mul(BYTES_FOR_EACH).saturating_add(BYTES_BESIDES);
+        let half = self.bytes_max / 2;
+        if bytes > half {
+            return;
+        }
+        if self.young_bytes + bytes > half {
+            self.old = std::mem::take(&mut self.young);
+            self.young_bytes = 0;
+        }
+        self.young_bytes += bytes;
+        self.young.insert(key, request.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const ME: (UserNumber, &str) = (UserNumber(1), "@me:x");
+
+    fn body(name: &str) -> String {
+        format!(
+            r#"{{"conn_id":"{name}","lists":{{"a":{{"timeline_limit":1,"required_state":[["m.room.member","$ME"]]}}}}}}"#
+        )
+    }
+
+    fn read(known: &mut KnownRequests, user: (UserNumber, &str), body: &str) -> Request {
+        let limits = RequestLimits::default();
+        known.parse(Dialect::Simplified, &[], body.as_bytes(), user, &limits).unwrap()
+    }
+
+    #[test]
+    fn an_equal_body_is_read_once_and_its_query_each_time() {
+        let mut known = KnownRequests::new(1 << 20);
+        let (body, limits) = (body("c"), RequestLimits::default());
+        for (position, timeout) in [("1_1", "7"), ("1_2", "8")] {
+            let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+            let query = [pair("pos", position), pair("timeout", timeout)];
+            let read = known.parse(Dialect::Simplified, &query, body.as_bytes(), ME, &limits);
+            let anew = parse(Dialect::Simplified, &query, body.as_bytes(), ME.1, &limits);
+            let first = self::read(&mut known, ME, &body);
+            assert!(Arc::ptr_eq(&read.as_ref().unwrap().lists, &first.lists));
+            assert_eq!(read.unwrap(), anew.unwrap());
+        }
+    }
+
+    #[test]
+    fn another_body_or_user_is_another_request() {
+        let mut known = KnownRequests::new(1 << 20);
+        let mine = read(&mut known, ME, &body("c"));
+        let theirs = read(&mut known, (UserNumber(2), "@you:x"), &body("c"));
+        assert_ne!(mine.lists, theirs.lists, "each wants their own member event");
+        assert_eq!(read(&mut known, ME, &body("d")).conn_id, "d");
+        let broken = known.parse(Dialect::Simplified, &[], b"{", ME, &RequestLimits::default());
+        assert!(broken.is_err());
+    }
+
+    #[test]
+    fn memory_is_bounded_and_what_is_used_stays() {
+        let mut known = KnownRequests::new(32 * 1_024);
+        let kept = read(&mut known, ME, &body("kept"));
+        for at in 0..200 {
+            read(&mut known, ME, &body(&at.to_string()));
+            let again = read(&mut known, ME, &body("kept"));
+            assert!(Arc::ptr_eq(&kept.lists, &again.lists), "{at}");
+            assert!(known.young_bytes <= 16 * 1_024);
+            assert!(known.young.len() + known.old.len() <= 32, "{at}");
+        }
+        let long = "k".repeat(60);
+        let wide: Vec<_> = (0..200).map(|at| format!(r#""{long}{at}":1"#)).collect();
+        read(&mut known, ME, &format!("{{{}}}", wide.join(",")));
+        assert!(known.young_bytes <= 16 * 1_024, "one that is too large is not kept");
+    }
+}
