@@ -149,11 +149,14 @@ impl Luge {
         self.ledger.publish(Pending::default())
     }
 
-    /// The whole list's answer, asked anew and then with growing windows, as
-    /// far as `until`: the last position.
+    /// The whole list's answer as far as `until`, asked anew and then until
+    /// there is no more: the last position.
     pub fn all_rooms(&mut self, until: usize) -> String {
-        let first = self.ask(None, (0, 19), 0).position;
-        self.ask(Some(&first), (0, until), 0).position
+        let mut answer = self.ask(None, (0, 19), 0);
+        while !answer.rooms.is_empty() {
+            answer = self.ask(Some(&answer.position), (0, until), 0);
+        }
+        answer.position
     }
 
     /// Asks, and is answered at once.
