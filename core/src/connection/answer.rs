@@ -348,7 +348,7 @@ pub(super) struct Outcome {
     pub(super) again_ms: Option<u64>,
 }
 
-impl RoomTurn<'_> {
+impl<'a> RoomTurn<'a> {
     /// Whether there may be something to tell.
     fn has_something(self) -> bool {
         match self.gate.of_user().membership {
@@ -368,7 +368,7 @@ impl RoomTurn<'_> {
     }
 
     /// What was sent of this very stay.
-    pub(super) fn of_this_stay(&self) -> Option<&SentRoom> {
+    pub(super) fn of_this_stay(&self) -> Option<&'a SentRoom> {
         let of_user = self.gate.of_user();
         let same =
             |sent: &&SentRoom| sent.membership == of_user.membership && sent.since == of_user.since;
