@@ -7,12 +7,13 @@ use std::{
 };
 
 /// Where each suite that the table may name has its tests.
-const SUITES: [(&str, &[&str]); 15] = [
+const SUITES: [(&str, &[&str]); 16] = [
     ("simplified", &["core/tests/simplified"]),
     ("v4", &["core/tests/v4"]),
     ("msc3575", &["core/tests/msc3575"]),
     ("sim", &["core/tests/sim"]),
     ("replay", &["core/tests/replay"]),
+    ("leak", &["core/tests/leak"]),
     ("ledger", &["core/tests/ledger"]),
     ("upstream", &["core/tests/upstream.rs", "core/tests/upstream_properties.rs"]),
     ("unit", &["core/src"]),
