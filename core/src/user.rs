@@ -429,8 +429,10 @@ fn tags(json: &str) -> Arc<[String]> {
     }
     #[derive(serde::Deserialize)]
     struct Content {
-        tags: BTreeMap<String, serde::de::IgnoredAny>,
+        tags: serde_json::Map<String, serde_json::Value>,
     }
     let event: Option<Event> = serde_json::from_str(json).ok();
-    event.map(|event| event.content.tags.into_keys().collect()).unwrap_or_default()
+    event
+        .map(|event| event.content.tags.into_iter().map(|(tag, _)| tag).collect())
+        .unwrap_or_default()
 }

@@ -290,11 +290,11 @@ impl View for MemoryTables {
             return;
         }
         let low = Bound::Included((table, Box::from(from)));
-        let entries = self.0.range((low, above(table, to)));
+        let mut entries = self.0.range((low, above(table, to)));
         let mut visit = |((_, key), value): (&(Table, Box<[u8]>), &Arc<[u8]>)| visit(key, value);
         match direction {
-            Direction::Forward => drop(entries.map(&mut visit).all(|going| going)),
-            Direction::Backward => drop(entries.rev().map(&mut visit).all(|going| going)),
+            Direction::Forward => _ = entries.all(&mut visit),
+            Direction::Backward => _ = entries.rev().all(&mut visit),
         }
     }
 

@@ -28,7 +28,7 @@ pub struct Covered {
     windows: Vec<u64>,
     /// Whether the lists held rooms that the user had left: the next do not, and
     /// others may come into the windows though nothing changed.
-    lists_left: bool,
+    holds_left: bool,
     /// The last of the user's news that it told of.
     news: u64,
     /// The rooms of which something was left for later, in order.
@@ -44,7 +44,7 @@ pub(super) struct Lists {
     /// Of each list, a digest of the set of rooms in its windows.
     pub(super) windows: Vec<u64>,
     /// Whether there are rooms in lists that the user has left.
-    pub(super) lists_left: bool,
+    pub(super) holds_left: bool,
 }
 
 impl Covered {
@@ -53,7 +53,7 @@ impl Covered {
     pub(super) fn new(
         asked: Asked<'_>,
         before: Option<&Arc<Self>>,
-        Lists { configs, windows, lists_left }: Lists,
+        Lists { configs, windows, holds_left }: Lists,
         mut unsettled: Vec<RoomNumber>,
     ) -> Arc<Self> {
         unsettled.sort_unstable();
@@ -62,8 +62,8 @@ impl Covered {
         let news = asked.source.user.news();
         match before.filter(|before| before.is_of(asked.request)) {
             Some(before)
-                if (before.news, &before.windows, before.lists_left)
-                    == (news, &windows, lists_left)
+                if (before.news, &before.windows, before.holds_left)
+                    == (news, &windows, holds_left)
                     && before.configs == configs
                     && before.unsettled == unsettled =>
             {
@@ -77,7 +77,7 @@ impl Covered {
                 extensions: Arc::clone(before.map_or(extensions, |before| &before.extensions)),
                 configs,
                 windows,
-                lists_left,
+                holds_left,
                 news,
                 unsettled,
             }),
@@ -107,7 +107,7 @@ fn of_same_request(asked: Asked<'_>) -> Option<&Covered> {
 
 /// The configurations that the request asks for, of each list and then of each
 /// subscription, where the last one asked for the same.
-pub(super) fn configs<'a>(asked: Asked<'a>) -> Option<&'a [Arc<RoomConfig>]> {
+pub(super) fn configs(asked: Asked<'_>) -> Option<&[Arc<RoomConfig>]> {
     of_same_request(asked).map(|covered| &*covered.configs)
 }
 
@@ -129,7 +129,7 @@ pub fn is_quiet(asked: Asked<'_>) -> bool {
     let Some(covered) = of_same_request(asked) else { return false };
     let mut rooms = asked.source.user.rooms_since(covered.news);
     covered.unsettled.is_empty()
-        && !covered.lists_left
+        && !covered.holds_left
         && rooms.as_mut().is_some_and(|rooms| rooms.next().is_none())
         && extension::is_quiet(asked)
 }

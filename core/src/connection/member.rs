@@ -68,7 +68,7 @@ pub(super) fn holds_all(turn: RoomTurn<'_>) -> bool {
 }
 
 /// What the client holds of this stay, unless it is to begin anew.
-fn held_before<'a>(turn: RoomTurn<'a>) -> Option<&'a SentRoom> {
+fn held_before(turn: RoomTurn<'_>) -> Option<&SentRoom> {
     turn.of_this_stay().filter(|sent| !removed::begins_anew(turn, sent))
 }
 

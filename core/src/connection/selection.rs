@@ -46,14 +46,14 @@ impl<'a> Selection<'a> {
         let lists = asked.request.lists.iter();
         let windows: Vec<u64> = lists.zip(&heads).map(|((_, it), head)| set(it, head)).collect();
         let looked_at = covered::rooms_to_look_at(asked, &windows);
-        let lists_left = !newly_left.is_empty();
+        let holds_left = !newly_left.is_empty();
         let mut selection = Self {
             asked,
             rooms: Vec::new(),
             index: FxHashMap::default(),
             windows: Vec::new(),
             configs: Vec::new(),
-            told: Lists { configs: Vec::new(), windows, lists_left },
+            told: Lists { configs: Vec::new(), windows, holds_left },
             orders: OrdMap::new(),
             looked_at,
         };

@@ -56,16 +56,15 @@ impl KnownRequests {
         }
         let key = (user, xxh3_128(body));
         let known = self.young.get(&key).cloned();
-        let request = match known {
-            Some(known) => known,
-            None => {
-                let request = match self.old.remove(&key) {
-                    Some(known) => known,
-                    None => simplified::parse_body(body, user_id, limits)?,
-                };
-                self.remember(key, &request, body.len());
-                request
-            }
+        let request = if let Some(known) = known {
+            known
+        } else {
+            let request = match self.old.remove(&key) {
+                Some(known) => known,
+                None => simplified::parse_body(body, user_id, limits)?,
+            };
+            self.remember(key, &request, body.len());
+            request
         };
         simplified::with_query(request, query, limits)
     }

@@ -72,7 +72,8 @@ pub enum OpenError {
 /// client may hold them in a position.
 const SEQUENCE_JUMP: u64 = 1 << 20;
 
-const SEQUENCE: &[u8] = b"sequence";
+/// Where in `Table::Meta` the last number is that was given out.
+pub(crate) const SEQUENCE: &[u8] = b"sequence";
 const DEVICES: &[u8] = b"devices";
 
 impl Ledger {

@@ -17,11 +17,12 @@ use crate::{
     connection::{Answer, Asked, Connection, Resolved, State, Want, answer, is_quiet},
     extension::Tokens,
     id::{DeviceNumber, Sequence, UserNumber},
-    ledger::Command,
+    ledger::{Command, SEQUENCE},
     list::Source,
+    record::key,
     request::Request,
     response::Response,
-    view::View,
+    view::{Table, View},
 };
 
 /// Where a request is held.
@@ -318,7 +319,7 @@ impl Shard {
         self.asked(place, held, below, |asked| {
             let answer = answer(asked);
             debug_assert!(
-                is_ahead(asked) || is_whole(asked, &answer),
+                is_ahead(asked, below) || is_whole(asked, &answer),
                 "what was not looked at has nothing to tell"
             );
             answer
@@ -330,7 +331,7 @@ impl Shard {
         let is_quiet = self.asked(place, held, below, |asked| {
             let is_quiet = is_quiet(asked);
             debug_assert!(
-                !is_quiet || is_ahead(asked) || !answer_whole(asked).response.is_news(),
+                !is_quiet || is_ahead(asked, below) || !answer_whole(asked).response.is_news(),
                 "what was not looked at has nothing to tell"
             );
             is_quiet
@@ -503,12 +504,11 @@ fn answer_whole(asked: Asked<'_>) -> Answer {
     answer(Asked { base: base.as_ref(), ..asked })
 }
 
-/// Whether the user's records are ahead of the world: what is new in them is
-/// looked at when the world that has it comes.
-fn is_ahead(asked: Asked<'_>) -> bool {
-    let Source { user, world, .. } = asked.source;
-    let of_rooms = user.rooms.values().map(|it| it.changed.max(it.account_data_changed));
-    of_rooms.fold(user.account_data_changed, Sequence::max) > world.sequence
+/// Whether the tables are ahead of the world: what is new in them is looked at
+/// when the world that has it comes.
+fn is_ahead(asked: Asked<'_>, below: &dyn View) -> bool {
+    let stored = below.get(Table::Meta, SEQUENCE).and_then(key::sequence_of);
+    stored.is_some_and(|stored| Sequence(stored) > asked.source.world.sequence)
 }
 
 /// Whether looking at every room gives the same answer.
