@@ -64,7 +64,7 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
 
 /// Whether the client holds all that there is to say.
 pub(super) fn holds_all(turn: RoomTurn<'_>) -> bool {
-    held_before(turn).is_some_and(|sent| !is_expanded(turn, sent) && is_current(turn, sent))
+    held_before(turn).is_some_and(|sent| is_current(turn, sent))
 }
 
 /// What the client holds of this stay, unless it is to begin anew.

@@ -14,6 +14,11 @@ use crate::{
     world::Room,
 };
 
+/// Where the homeserver gives the state after each timeline, a gap can hide no
+/// more than what was taken away by a reset. That is rare, and the whole state of
+/// a large room is dear: it is looked for once a day.
+const RESETS_LOOKED_FOR_EVERY_MS: u64 = 24 * 3_600_000;
+
 /// What is stored of an entry, or was told of it earlier in the same timeline.
 struct Before {
     event_id: String,
@@ -31,8 +36,13 @@ impl Fold<'_> {
         if batch.section != Section::Join || poll.repeated || poll.initial || !is_member() {
             return;
         }
-        if chunk.opened_gap || (!batch.state_is_after && self.contradicts(poll, room, batch, chunk))
-        {
+        let is_due = self.now_ms.saturating_sub(room.repaired_ms) >= RESETS_LOOKED_FOR_EVERY_MS;
+        let is_doubtful = if batch.state_is_after {
+            chunk.opened_gap && is_due
+        } else {
+            chunk.opened_gap || self.contradicts(poll, room, batch, chunk)
+        };
+        if is_doubtful {
             room.suspected = self.next();
             self.suspect(poll.user, room.number);
         }

@@ -234,6 +234,29 @@ fn what_does_not_fit_has_the_state_fetched() {
     assert_eq!(orders(&luge), 0);
 }
 
+/// Goal: a homeserver that gives the state after each timeline is asked after a
+/// gap once a day.
+#[test]
+fn gaps_with_the_state_after_them_have_it_fetched_once_a_day() {
+    let (mut luge, alice) = room();
+    for (wait_ms, expected) in [(0, 1), (3_600_000, 0), (23 * 3_600_000, 1)] {
+        luge.wait(wait_ms);
+        luge.ask(&alice, everything());
+        luge.fetches.clear();
+        let more = json!({
+            "timeline": {"limited": true},
+            "org.matrix.msc4222.state_after": {"events": []},
+        });
+        let said = message(&format!("$m{wait_ms}"), BOB);
+        luge.sync(&alice, joined_with("!r:x", &[said], more));
+        luge.wait(MIDDLE_MS);
+        assert_eq!(orders(&luge), expected, "{wait_ms}");
+        if expected == 1 {
+            luge.give_state(&first_events());
+        }
+    }
+}
+
 /// Goal: one fetch for a room, whoever has cause, and not again for a while; a
 /// cause meanwhile is not forgotten.
 #[test]
