@@ -11,6 +11,7 @@ use crate::{
     gate::{Stretch, TimelineEvent},
     id::Sequence,
     json::with_transaction_id,
+    ledger::HISTORY_MAX,
     name,
     record::key,
     response::{Mention, Objects, Room, Timeline},
@@ -36,8 +37,9 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     let of_state = before.filter(|_| !(more_state && dialect.sends_anew_for_more()));
     let required = required::state(turn, of_state, &timeline, &mut wants);
     let (mut sent, mut entry) = summary(turn, before, required.held);
-    if let Some((first, _)) = timeline.held_back {
-        sent.cursor = sent.cursor.min(before_number(first));
+    if let Some(held) = timeline.held_back {
+        let told_to = before.map_or(held.told_to, |before| held.told_to.max(before.cursor));
+        sent.cursor = sent.cursor.min(told_to);
     }
     sent.short_from = timeline.short_from;
     entry.required_state = required.events;
@@ -58,7 +60,7 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         sent,
         event_ids: timeline.event_ids,
         wants,
-        again_ms: timeline.held_back.map(|(_, until_ms)| until_ms),
+        again_ms: timeline.held_back.map(|held| held.until_ms),
     })
 }
 
@@ -98,6 +100,18 @@ fn history_came(turn: RoomTurn<'_>, sent: &SentRoom) -> bool {
     }
 }
 
+/// Events that are held back.
+#[derive(Clone, Copy)]
+pub(super) struct HeldBack {
+    /// The first of them.
+    first: Sequence,
+    /// Everything up to here is told all the same: what comes in front of a gap
+    /// later is not.
+    told_to: Sequence,
+    /// Until when at the latest, unix milliseconds.
+    until_ms: u64,
+}
+
 /// A timeline on its way.
 #[derive(Default)]
 pub(super) struct TimelineTurn {
@@ -106,8 +120,8 @@ pub(super) struct TimelineTurn {
     pub(super) people: Vec<String>,
     pub(super) event_ids: Vec<String>,
     pub(super) wants: Vec<Want>,
-    /// The first event that is held back, and until when at the latest.
-    pub(super) held_back: Option<(Sequence, u64)>,
+    /// What is held back.
+    pub(super) held_back: Option<HeldBack>,
     /// As [`SentRoom::short_from`].
     pub(super) short_from: u64,
 }
@@ -136,7 +150,8 @@ pub(super) fn timeline(
     let news_after = before.map_or(turn.live_after(), |sent| sent.cursor);
     let mut held_back = None;
     let mut stretch = loop {
-        let until = held_back.map_or(Sequence(u64::MAX), |(held, _)| before_number(held));
+        let until =
+            held_back.map_or(Sequence(u64::MAX), |held: HeldBack| before_number(held.first));
         let stretch = turn.gate.timeline(after, until, limit);
         match own_news(turn, &stretch, news_after) {
             Some(held) => held_back = Some(held),
@@ -221,11 +236,7 @@ fn note_shortness(
 /// poller has yet to report, and until when it is waited for: what is told ends
 /// before it. That poller alone knows the transaction id, without which a client
 /// shows its message twice.
-fn own_news(
-    turn: RoomTurn<'_>,
-    stretch: &Stretch,
-    news_after: Sequence,
-) -> Option<(Sequence, u64)> {
+fn own_news(turn: RoomTurn<'_>, stretch: &Stretch, news_after: Sequence) -> Option<HeldBack> {
     let wait_ms = turn.asked.transaction_id_wait_ms;
     // Of a room that was left nothing more is told that could bring it later.
     if wait_ms == 0 || !turn.gate.is_joined() {
@@ -234,14 +245,19 @@ fn own_news(
     let room = turn.gate.room_number();
     let user_id = &*turn.asked.source.user.id;
     let until = |event: &TimelineEvent| event.record.first_seen_ms.saturating_add(wait_ms);
-    let held = stretch.events.iter().find(|event| {
+    let at = stretch.events.iter().position(|event| {
         let key = key::transaction_id(turn.asked.device, room, event.sequence);
         event.is_after(news_after)
             && event.record.sender == user_id
             && until(event) > turn.asked.now_ms
             && turn.asked.source.view.get(Table::TransactionIds, &key).is_none()
     })?;
-    Some((Sequence(held.sequence), until(held)))
+    let (before, held) = (&stretch.events[..at], &stretch.events[at]);
+    let begins = held.record.gap_before || before.last().is_some_and(|it| it.record.history);
+    let first = Sequence(held.sequence);
+    let numbers_in_front = if begins { HISTORY_MAX } else { 0 };
+    let told_to = Sequence(before_number(first).0.saturating_sub(numbers_in_front));
+    Some(HeldBack { first, told_to, until_ms: until(held) })
 }
 
 fn before_number(number: Sequence) -> Sequence {

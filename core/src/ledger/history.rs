@@ -21,7 +21,7 @@ use crate::{
 
 /// Events in front of one segment at most: more than that no client is shown of
 /// a room.
-pub(super) const HISTORY_MAX: u64 = 100;
+pub(crate) const HISTORY_MAX: u64 = 100;
 
 /// What of fetched events goes in front of a segment.
 #[derive(Default)]
@@ -116,6 +116,8 @@ impl Fold<'_> {
         if page.fill.is_empty() && !closes {
             return;
         }
+        // Whoever sees more of the room for it has to look at it again.
+        self.room_told(room);
         segment.gap_before = false;
         self.put(Table::Events, key::event(room, timeline(first)), segment.encode());
         let count = page.fill.len();

@@ -29,6 +29,7 @@ pub use command::{
     Reply, RoomState, SignIn, UserChange,
 };
 use fold::Fold;
+pub(crate) use history::HISTORY_MAX;
 pub use repair::WholeState;
 
 use crate::{
