@@ -429,9 +429,11 @@ impl<'a> Gate<'a> {
     fn visible_place(&self, entry: &ArchivedStateRecord) -> Option<Place> {
         let place =
             Place { timeline: entry.place.timeline, sequence: entry.place.sequence.to_native() };
-        let own = self.of_user.own_event == Some(place);
-        let is_seen = self.is_joined()
-            || (self.has_left() && (own || entry.changed.to_native() <= self.visible.1));
+        // What the tables have ahead of the world is shown with the world that
+        // has it: whether the user is in the room then is not known here yet.
+        let own = !self.is_joined() && self.of_user.own_event == Some(place);
+        let is_there = self.is_joined() || self.has_left();
+        let is_seen = is_there && (own || entry.changed.to_native() <= self.visible.1);
         is_seen.then_some(place)
     }
 

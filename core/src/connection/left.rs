@@ -20,8 +20,14 @@ pub(super) fn stripped_outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     if turn.of_this_stay().is_some() {
         return None;
     }
+    let events = turn.gate.stripped();
+    // The tables may know already that the invite is over, and the next world
+    // says so.
+    if events.is_empty() {
+        return None;
+    }
     let mut stripped = Objects::default();
-    turn.gate.stripped().iter().for_each(|event| stripped.push(event));
+    events.iter().for_each(|event| stripped.push(event));
     let sent = SentRoom { counts: None, ..bare(turn) };
     let mut entry = Room {
         room_id: Arc::clone(turn.gate.room_id()),
