@@ -47,13 +47,19 @@ pub fn members(
         source.user.rooms.get(room).is_some_and(|of_user| dialect.lists(of_user))
     };
     let is_unfiltered = filters.is_empty();
-    let passes = |room: &RoomNumber| {
-        (!dialect.hides_rooms() || is_listed(room))
+    let passes = |rank: &&Rank| {
+        let room = &rank.2;
+        let is_shown =
+            !dialect.hides_rooms() || is_listed(room) || newly_left.binary_search(*rank).is_ok();
+        is_shown
             && !(dialect.hides_old_rooms() && is_old(source, *room))
             && (is_unfiltered || room_passes(source, dialect, filters, children.as_ref(), *room))
     };
-    let rooms = merged(&source.user.order, newly_left).map(|(_, _, room)| *room);
-    rooms.filter(passes).collect()
+    let ranks = merged(&source.user.order, newly_left).filter(|rank| passes(rank));
+    let mut rooms: Vec<RoomNumber> = ranks.map(|(_, _, room)| *room).collect();
+    // One that the order has too, although this dialect does not list it.
+    rooms.dedup();
+    rooms
 }
 
 /// The beginning of a list.

@@ -35,8 +35,9 @@ pub struct User {
     pub rooms: BTreeMap<RoomNumber, UserRoom>,
     /// The rooms that lists are made of, in order.
     pub order: Order,
-    /// The rooms that they left by themselves, in order: shown to connections
-    /// that have yet to learn of it.
+    /// The rooms that they left by themselves, or were banned from as an invite,
+    /// in order: where lists do not have them, shown to connections that have yet
+    /// to learn of it.
     pub left: Order,
     /// Rooms in `m.direct`.
     pub direct: BTreeSet<Arc<str>>,
@@ -349,7 +350,8 @@ impl User {
         let (in_order, in_left) = match of_user.membership {
             Membership::Join | Membership::Knock => (true, false),
             Membership::Invite => (!ignored, false),
-            Membership::Kick | Membership::Ban => (of_user.ever_member, false),
+            Membership::Kick => (of_user.ever_member, false),
+            Membership::Ban => (of_user.ever_member, of_user.ever_member && !of_user.was_joined()),
             Membership::Leave => (false, of_user.ever_member),
         };
         let previous = of_user.rank.replace(rank);

@@ -278,14 +278,17 @@ fn kind(list: &ListRequest) -> u64 {
     serde_json::to_string(&parts).map_or(0, |parts| digest(Some(&parts)))
 }
 
-/// Rooms that the user has left and the connection has yet to learn of, where
-/// they are in lists.
+/// Rooms that the user has left, or was kept out of as an invite, and the
+/// connection has yet to learn of, where they are in lists.
 fn newly_left(asked: Asked<'_>) -> Vec<Rank> {
     let request = asked.request;
     let in_lists = request.dialect.lists_left_rooms() && !request.lists.is_empty();
     let Some(base) = asked.base.filter(|_| in_lists) else { return Vec::new() };
+    let user = asked.source.user;
     let unknown = |(_, _, room): &&Rank| {
-        base.rooms.get(room).is_some_and(|sent| sent.membership != Membership::Leave)
+        let Some(of_user) = user.rooms.get(room) else { return false };
+        let is_listed = of_user.membership != Membership::Leave && request.dialect.lists(of_user);
+        !is_listed && base.rooms.get(room).is_some_and(|sent| sent.membership != of_user.membership)
     };
-    asked.source.user.left.iter().filter(unknown).copied().collect()
+    user.left.iter().filter(unknown).copied().collect()
 }

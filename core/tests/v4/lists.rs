@@ -86,8 +86,12 @@ fn a_ban_shows_only_to_who_was_joined() {
     luge.sync(&alice, left("!was:x", &[made("$b1", BOB, ALICE, "ban")]));
     luge.sync(&alice, left("!asked:x", &[made("$b2", BOB, ALICE, "ban")]));
     let answer = luge.ask(&alice, at(position(&answer), all_rooms(1, json!([]))));
-    assert_eq!(answer["lists"]["all"]["count"], 1);
+    assert_eq!(answer["lists"]["all"]["count"], 2, "who had the invite learns that it is over");
     assert_eq!(answer["rooms"]["!was:x"]["membership"], "ban");
+    assert_eq!(answer["rooms"]["!asked:x"]["membership"], "ban");
+    let answer = luge.ask(&alice, at(position(&answer), all_rooms(1, json!([]))));
+    assert_eq!(answer["lists"]["all"]["count"], 1);
+    assert!(rooms(&answer).is_empty());
     let anew = luge.ask(&alice, all_rooms(1, json!([])));
     assert_eq!(anew["lists"]["all"]["count"], 1);
     assert_eq!(rooms(&anew), ["!was:x"]);
