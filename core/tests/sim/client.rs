@@ -1,60 +1,52 @@
-//! A model client: it believes what it is sent, and nothing else.
+//! A model client of each dialect: it believes what it is sent, and nothing
+//! else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use luge_core::shard::Ticket;
+use luge_core::{request::Dialect, shard::Ticket};
 use serde_json::{Value, json};
 
-use crate::homeserver::{MEMBER, event_of, room_of, user_id};
-
-/// What a connection asks for.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Wanted {
-    pub(crate) end: u64,
-    pub(crate) limit: u64,
-    /// How much state: 0 to 2.
-    pub(crate) state: usize,
-    pub(crate) subscriptions: BTreeSet<usize>,
-    pub(crate) timeout_ms: u64,
-}
-
-/// A room as the client has it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Held {
-    /// Indices of the events, oldest first.
-    pub(crate) events: Vec<usize>,
-    /// Events that came behind newer ones: another user's poller had a gap
-    /// there, and was faster.
-    pub(crate) late: BTreeSet<usize>,
-    /// Whether older events may be missing before the first.
-    pub(crate) limited: bool,
-    pub(crate) state: BTreeMap<(String, String), String>,
-    pub(crate) name: Option<String>,
-    pub(crate) avatar: Option<String>,
-    pub(crate) counts: (u64, u64),
-    pub(crate) unread: u64,
-    pub(crate) invited: bool,
-    pub(crate) joined: bool,
-}
+use crate::{
+    entry::{Held, Receiver},
+    homeserver::{room_of, user_id},
+    lists::Windows,
+    order,
+    sticky::Sticky,
+    wanted::Wanted,
+};
 
 /// One connection of a device.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Connection {
     pub(crate) device: usize,
     pub(crate) user: usize,
     /// Whether it is the one for encryption, without rooms.
     pub(crate) encryption: bool,
+    pub(crate) dialect: Dialect,
     pub(crate) position: Option<String>,
     pub(crate) wanted: Wanted,
+    /// Whether the rooms' members are loaded lazily.
+    pub(crate) lazy: bool,
+    /// Whether it asks for the same until the end.
+    pub(crate) is_settled: bool,
     /// The request that is on its way, and what it asked for.
     pub(crate) waiting: Option<(Ticket, Wanted)>,
+    /// The last request, while its answer was not taken in: its position, and
+    /// what it asked for.
+    pub(crate) last: Option<(Option<String>, Asking)>,
     /// Whether its answer is on its way.
     pub(crate) answered: bool,
     /// The last ticket before a crash that may have cost the position.
     pub(crate) may_forget: Option<Ticket>,
+    pub(crate) sticky: Sticky,
     pub(crate) rooms: BTreeMap<usize, Held>,
-    pub(crate) window: Vec<usize>,
-    pub(crate) count: u64,
+    /// The orders that MSC3575's operations come to, by list.
+    pub(crate) orders: BTreeMap<String, order::Held>,
+    /// The rooms in each list's windows.
+    pub(crate) listed: BTreeMap<String, Vec<usize>>,
+    pub(crate) counts: BTreeMap<String, u64>,
+    /// Listed rooms that were never sent, and since when.
+    pub(crate) unsent: BTreeMap<usize, u64>,
     /// Events that came as news.
     pub(crate) news: BTreeSet<(usize, usize)>,
     pub(crate) account_data: BTreeMap<String, u64>,
@@ -75,224 +67,142 @@ pub(crate) struct Connection {
 /// Rooms that one response tells of: so few that many a response leaves some over.
 pub(crate) const ROOMS_MAX: usize = 2;
 
-fn required_state(level: usize) -> Value {
-    let mut state = vec![json!([MEMBER, "$ME"]), json!([MEMBER, "$LAZY"])];
-    match level {
-        0 => state.push(json!(["m.room.name", ""])),
-        1 => state.extend([
-            json!(["m.room.name", ""]),
-            json!(["m.room.topic", ""]),
-            json!(["m.room.avatar", ""]),
-            json!(["org.widget", "*"]),
-        ]),
-        _ => state.push(json!(["*", "*"])),
-    }
-    state.into()
+/// A request's body, and what it asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Asking {
+    pub(crate) body: Value,
+    pub(crate) wanted: Wanted,
 }
 
 impl Connection {
-    pub(crate) fn body(&self) -> String {
+    pub(crate) fn new(device: usize, user: usize, encryption: bool, dialect: Dialect) -> Self {
+        Self {
+            device,
+            user,
+            encryption,
+            dialect,
+            position: None,
+            wanted: Wanted::default(),
+            lazy: true,
+            is_settled: false,
+            waiting: None,
+            last: None,
+            answered: false,
+            may_forget: None,
+            sticky: Sticky::default(),
+            rooms: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            listed: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            unsent: BTreeMap::new(),
+            news: BTreeSet::new(),
+            account_data: BTreeMap::new(),
+            room_account_data: BTreeMap::new(),
+            typing: BTreeMap::new(),
+            own_receipts: BTreeMap::new(),
+            told: BTreeMap::new(),
+            floor: 0,
+            since: None,
+            received: 0,
+        }
+    }
+
+    /// The next request, less its position and timeout.
+    pub(crate) fn asking(&mut self) -> Asking {
+        let wanted = self.wanted.clone();
         if self.encryption {
             let mut to_device = json!({"enabled": true, "limit": 3});
             if let Some(since) = &self.since {
                 to_device["since"] = since.as_str().into();
             }
             let extensions = json!({"to_device": to_device, "e2ee": {"enabled": true}});
-            return json!({"conn_id": "encryption", "extensions": extensions}).to_string();
+            let body = json!({"conn_id": "encryption", "extensions": extensions});
+            return Asking { body, wanted };
         }
-        let wanted = &self.wanted;
-        let of_room = json!({
-            "timeline_limit": wanted.limit, "required_state": required_state(wanted.state),
-        });
-        let mut list = of_room.clone();
-        list["ranges"] = json!([[0, wanted.end]]);
-        let subscriptions: BTreeMap<String, &Value> =
-            wanted.subscriptions.iter().map(|room| (format!("!r{room}:x"), &of_room)).collect();
-        let on = json!({"enabled": true});
-        json!({
-            "conn_id": "rooms", "lists": {"all": list}, "room_subscriptions": subscriptions,
-            "extensions": {"account_data": on, "receipts": on, "typing": on},
-        })
-        .to_string()
+        if self.dialect == Dialect::Msc3575 {
+            if self.position.is_none() {
+                self.sticky.forget();
+            }
+            let body = self.sticky.body(&wanted, self.user);
+            return Asking { body, wanted };
+        }
+        Asking { body: wanted.body(self.dialect, self.user), wanted }
     }
 
     /// Everything starts anew, but for what outlives a connection.
     pub(crate) fn reset(&mut self) {
+        let mut sticky = self.sticky.clone();
+        sticky.forget();
         *self = Self {
-            device: self.device,
-            user: self.user,
-            encryption: self.encryption,
             wanted: self.wanted.clone(),
+            lazy: self.lazy,
+            is_settled: self.is_settled,
+            sticky,
             since: self.since.clone(),
             received: self.received,
-            ..Self::default()
+            ..Self::new(self.device, self.user, self.encryption, self.dialect)
         };
     }
 
-    /// Takes in an answer to a request that asked for `wanted`.
-    pub(crate) fn take_in(&mut self, answer: &Value, wanted: &Wanted) {
-        self.position = Some(answer["pos"].as_str().expect("a position").to_owned());
+    /// Takes in an answer to a request that asked for `asked`.
+    pub(crate) fn take_in(
+        &mut self,
+        answer: &Value,
+        asked: &Wanted,
+        windows: &Windows,
+        now_ms: u64,
+    ) {
+        let from_start = self.position.is_none();
+        self.last = None;
+        let position = Some(answer["pos"].as_str().expect("a position").to_owned());
+        if self.encryption {
+            self.position = position;
+            return self.extensions(&answer["extensions"]);
+        }
+        let heard;
+        let wanted = if self.dialect == Dialect::Msc3575 {
+            let transaction = answer["txn_id"].as_str().expect("the transaction is named");
+            heard = self.sticky.heard(transaction.parse().expect("a transaction"));
+            &heard
+        } else {
+            asked
+        };
+        self.position = position;
+        let own = user_id(self.user);
         for (room_id, entry) in answer["rooms"].as_object().into_iter().flatten() {
-            self.entry(room_of(room_id), entry);
+            let room = room_of(room_id);
+            let to = Receiver {
+                dialect: self.dialect,
+                own: &own,
+                from_start,
+                lazy: self.lazy && wanted.of_room(room, windows).next().is_some(),
+            };
+            check_lists(self.dialect, room, entry, windows);
+            let known = self.rooms.contains_key(&room);
+            self.unsent.remove(&room);
+            let held = self.rooms.entry(room).or_default();
+            held.take_in(to, room, known, entry, &mut self.news);
         }
-        if !self.encryption {
-            self.list(&answer["lists"]["all"], wanted);
-            // A response that is full leaves the rest to the next.
-            let told = answer["rooms"].as_object().map_or(0, serde_json::Map::len);
-            let mut unknown = self.window.iter().filter(|room| !self.rooms.contains_key(room));
-            let unknown = unknown.next();
-            assert!(told >= ROOMS_MAX || unknown.is_none(), "!r{unknown:?}:x was never sent");
+        // A response that is full leaves the rest to the next.
+        let told = answer["rooms"].as_object().map_or(0, serde_json::Map::len);
+        if told >= ROOMS_MAX {
+            self.unsent.clear();
         }
+        self.lists(&answer["lists"], wanted, windows, now_ms);
+        self.check_scopes(answer, wanted, windows);
         self.extensions(&answer["extensions"]);
     }
-
-    fn list(&mut self, list: &Value, wanted: &Wanted) {
-        self.count = list["count"].as_u64().expect("a list has a count");
-        let window = list["ops"][0]["room_ids"].as_array().expect("a window");
-        self.window =
-            window.iter().map(|room| room_of(room.as_str().expect("a room id"))).collect();
-        let fits = self.count.min(wanted.end + 1);
-        assert_eq!(self.window.len() as u64, fits, "a window is as full as it can be");
-        let distinct: BTreeSet<_> = self.window.iter().collect();
-        assert_eq!(distinct.len(), self.window.len(), "a window has each room once");
-    }
-
-    fn entry(&mut self, room: usize, entry: &Value) {
-        let initial = entry["initial"] == true;
-        assert!(initial || self.rooms.contains_key(&room), "an unknown room comes as initial");
-        let held = self.rooms.entry(room).or_default();
-        if initial {
-            *held = Held::default();
-        }
-        held.invited = entry.get("invite_state").is_some();
-        if held.invited {
-            for absent in ["timeline", "required_state", "joined_count", "limited", "num_live"] {
-                assert_eq!(entry.get(absent), None, "an invite has no {absent}");
-            }
-            return;
-        }
-        let own = user_id(self.user);
-        held.joined = held.joined || initial;
-        for event in entry["required_state"].as_array().into_iter().flatten() {
-            let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
-            if event["type"] == MEMBER && event["state_key"] == *own {
-                held.joined = event["content"]["membership"] == "join";
-            }
-            held.state.insert((text("type"), text("state_key")), text("event_id"));
-        }
-        if let Some(name) = entry["name"].as_str() {
-            held.name = Some(name.to_owned());
-        }
-        match entry.get("avatar") {
-            None => {}
-            Some(avatar) => held.avatar = avatar.as_str().map(str::to_owned),
-        }
-        if let Some(count) = entry["joined_count"].as_u64() {
-            held.counts.0 = count;
-        }
-        if let Some(count) = entry["invited_count"].as_u64() {
-            held.counts.1 = count;
-        }
-        if let Some(count) = entry["notification_count"].as_u64() {
-            held.unread = count;
-        }
-        timeline(held, room, entry, initial, &mut self.news);
-    }
-
-    fn extensions(&mut self, extensions: &Value) {
-        if let Some(to_device) = extensions.get("to_device") {
-            for event in to_device["events"].as_array().expect("events") {
-                assert_eq!(
-                    event["content"]["number"], self.received,
-                    "each message comes once and in order"
-                );
-                self.received += 1;
-            }
-            self.since = to_device["next_batch"].as_str().map(str::to_owned);
-        }
-        let lists = &extensions["e2ee"]["device_lists"];
-        for (key, left) in [("changed", false), ("left", true)] {
-            for user in lists[key].as_array().into_iter().flatten() {
-                self.told.insert(number(user), left);
-            }
-        }
-        let value = |event: &Value| {
-            let kind = event["type"].as_str().expect("a type").to_owned();
-            (kind, event["content"]["value"].as_u64().expect("a value"))
-        };
-        let account_data = &extensions["account_data"];
-        let global = account_data["global"].as_array();
-        self.account_data.extend(global.into_iter().flatten().map(value));
-        for (room, events) in account_data["rooms"].as_object().into_iter().flatten() {
-            for event in events.as_array().into_iter().flatten() {
-                let (kind, value) = value(event);
-                self.room_account_data.insert((room_of(room), kind), value);
-            }
-        }
-        for (room, event) in extensions["typing"]["rooms"].as_object().into_iter().flatten() {
-            let users = event["content"]["user_ids"].as_array().expect("user ids");
-            let users = users.iter().filter_map(Value::as_str).map(str::to_owned);
-            self.typing.insert(room_of(room), users.collect());
-        }
-        let own = user_id(self.user);
-        for (room, event) in extensions["receipts"]["rooms"].as_object().into_iter().flatten() {
-            for (event_id, kinds) in event["content"].as_object().into_iter().flatten() {
-                for (kind, users) in kinds.as_object().into_iter().flatten() {
-                    let private = kind == "m.read.private";
-                    for user in users.as_object().into_iter().flatten().map(|(user, _)| user) {
-                        assert!(!private || *user == own, "another's private receipt");
-                        if *user == own {
-                            let read = (room_of(room), private);
-                            self.own_receipts.insert(read, event_id.clone());
-                        }
-                    }
-                }
-            }
-        }
-    }
 }
 
-fn number(user: &Value) -> usize {
-    let user_id = user.as_str().expect("a user id");
-    user_id[2..].split_once(':').expect("a user id").0.parse().expect("a number")
-}
-
-fn timeline(
-    held: &mut Held,
-    room: usize,
-    entry: &Value,
-    initial: bool,
-    news: &mut BTreeSet<(usize, usize)>,
-) {
-    let indices: Vec<usize> = entry["timeline"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|event| {
-            let (of, index) = event_of(event["event_id"].as_str().expect("an event id"));
-            assert_eq!(of, room, "an event stands in its own room");
-            index
-        })
-        .collect();
-    let expanded = entry["unstable_expanded_timeline"] == true;
-    let limited = entry["limited"] == true;
-    if !initial && !expanded {
-        for index in &indices {
-            let is_news = news.insert((room, *index));
-            assert!(is_news, "$r{room}-{index} comes as new again: {entry:#}");
-        }
+/// MSC4186 as accepted says of each room in which lists' windows it is.
+fn check_lists(dialect: Dialect, room: usize, entry: &Value, windows: &Windows) {
+    if dialect != Dialect::V4 {
+        return assert_eq!(entry.get("lists"), None, "no entry names lists");
     }
-    news.extend(indices.iter().map(|index| (room, *index)));
-    if initial || expanded || limited {
-        held.limited = limited;
-        held.events.clear();
-        held.late.clear();
-    }
-    for index in indices {
-        if held.events.last().is_none_or(|last| *last < index) {
-            held.events.push(index);
-        } else {
-            held.late.insert(index);
-        }
-    }
+    let told: BTreeSet<&str> =
+        entry["lists"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let is_in = |rooms: &[(u64, usize)]| rooms.iter().any(|(_, it)| *it == room);
+    let lists = windows.iter().filter(|(_, rooms)| is_in(rooms));
+    let lists: BTreeSet<&str> = lists.map(|(key, _)| &**key).collect();
+    assert_eq!(told, lists, "the lists of !r{room}:x");
 }

@@ -33,8 +33,8 @@ impl Simulation {
 
     fn fetched(&mut self, order: &FetchOrder) -> Option<Vec<Command>> {
         match &order.want {
-            Want::PrevBatch(room, sequence, _) => {
-                let token = format!("fetched-{sequence}");
+            Want::PrevBatch(room, sequence, event_id) => {
+                let token = format!("p{}-{}", order.room_id, event_of(event_id).1);
                 Some(vec![Command::PrevBatch { room: *room, sequence: *sequence, token }])
             }
             Want::Members(room) => {

@@ -6,6 +6,8 @@ use std::{
     fmt::Write as _,
 };
 
+use crate::account;
+
 pub(crate) const MEMBER: &str = "m.room.member";
 /// Events of a room in an initial answer, and in a later one.
 const TIMELINE: (usize, usize) = (6, 4);
@@ -242,12 +244,17 @@ impl Homeserver {
         self.happens(room, kind, Some(key), sender, &content, value);
     }
 
+    /// An entry of the state is emptied, as clients do who take a name away.
+    pub(crate) fn empty(&mut self, room: usize, kind: &'static str, sender: usize) {
+        self.happens(room, kind, Some(""), sender, "{}", String::new());
+    }
+
     /// A membership changes, or a member's profile.
     pub(crate) fn changes(&mut self, room: usize, sender: usize, user: usize, is: Is) {
         self.users[user].profile += 1;
         let before = self.rooms[room].membership(user);
         let name = self.users[user].profile;
-        let content = format!(r#"{{"membership":"{}","displayname":"n{name}"}}"#, is.word());
+        let content = format!(r#"{{"membership":"{}","displayname":"n{name}u{user}"}}"#, is.word());
         let key = user_id(user);
         let index = self.happens(room, MEMBER, Some(&key), sender, &content, String::new());
         if let Some(before) = before {
@@ -544,7 +551,7 @@ impl Homeserver {
 }
 
 fn data(kind: &str, value: u64) -> String {
-    format!(r#"{{"type":"{kind}","content":{{"value":{value}}}}}"#)
+    format!(r#"{{"type":"{kind}","content":{}}}"#, account::content(kind, value))
 }
 
 /// The state that goes with a timeline from `begin` to `end`: what was set

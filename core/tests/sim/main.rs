@@ -1,27 +1,47 @@
 //! A seeded simulation of everything that thinks: several shards, the ledger, a
-//! homeserver, and clients that come, go, retry and cancel, with polls that
-//! fail, messages that are late and crashes. One run is a [`simulation::Simulation`]; a
-//! failure names its seed, and `LUGE_SIM_SEED` runs that one alone.
+//! homeserver, and clients of every dialect that come, go, retry and cancel, with
+//! polls that fail, messages that are late and crashes. One run is a
+//! [`simulation::Simulation`]; a failure says how to run its seed alone.
+//!
+//! For hours: `LUGE_SIM_SECONDS=3600 cargo test --release -p luge-core --test sim --
+//! sim_for_hours --ignored --nocapture`.
 
-#![expect(clippy::print_stderr, reason = "a failure names its seed, and a log is asked for")]
+#![expect(clippy::print_stderr, reason = "a log is asked for")]
 
 #[path = "../harness/mod.rs"]
 mod harness;
 
+#[path = "../msc3575/model.rs"]
+mod order;
+
+mod account;
 mod activity;
+mod choices;
 mod client;
+mod entry;
 mod exchange;
+mod extensions;
 mod fetch;
 mod homeserver;
+mod lists;
 mod log;
 mod quiescence;
 mod random;
 mod simulation;
+mod sticky;
+mod truth;
 mod visibility;
+mod wanted;
 
+use std::{
+    io::Write as _,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use random::Random;
 use simulation::{Settings, Simulation};
 
-/// Runs one seed, and says which it was if it fails.
+/// Runs one seed, and says how to do it again if it fails.
 fn run(seed: u64, settings: Settings) -> Simulation {
     let result = std::panic::catch_unwind(|| {
         let mut simulation = Simulation::new(seed, settings);
@@ -31,17 +51,31 @@ fn run(seed: u64, settings: Settings) -> Simulation {
     match result {
         Ok(simulation) => simulation,
         Err(panic) => {
-            eprintln!("the simulation fails with LUGE_SIM_SEED={seed} and {settings:?}");
+            // The harness names the thread after the test.
+            let thread = std::thread::current();
+            let test = thread.name().unwrap_or_default();
+            say(&format!(
+                "seed {seed} fails with {settings:?}; to see it again:\n  \
+                 LUGE_SIM_SEED={seed} cargo test -p luge-core --test sim -- {test} --exact \
+                 --include-ignored --nocapture"
+            ));
             std::panic::resume_unwind(panic);
         }
     }
 }
 
+/// Says something also where the test harness keeps what tests print.
+fn say(text: &str) {
+    // There is nobody to tell where that cannot be written.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().expect("a number"))
+}
+
 fn seeds(default: std::ops::Range<u64>) -> Vec<u64> {
-    match std::env::var("LUGE_SIM_SEED") {
-        Ok(seed) => vec![seed.parse().expect("LUGE_SIM_SEED is a number")],
-        Err(_) => default.collect(),
-    }
+    number("LUGE_SIM_SEED").map_or_else(|| default.collect(), |seed| vec![seed])
 }
 
 /// Goal: whatever happens in between, every client ends up with the truth.
@@ -50,6 +84,20 @@ fn sim_clients_end_up_with_the_truth() {
     for seed in seeds(0..12) {
         run(seed, Settings::default());
     }
+}
+
+/// Actions, requests, answers, polls and deltas that are worth a test run.
+const STEPS_MIN: u64 = 100_000;
+
+/// Goal: likewise with clients of every dialect, whatever they ask.
+#[test]
+fn sim_clients_of_all_dialects_end_up_with_the_truth() {
+    let seeds = seeds(0..11);
+    let settings = Settings { dialects: true, ..Settings::default() };
+    let test = "sim_clients_of_all_dialects_end_up_with_the_truth";
+    let steps: u64 = seeds.iter().map(|seed| run(*seed, settings).steps()).sum();
+    say(&format!("{test}: {steps} steps over seeds {seeds:?}"));
+    assert!(seeds.len() == 1 || steps >= STEPS_MIN, "{steps} steps are too few");
 }
 
 /// Goal: without crashes no position is ever lost, stops in order included.
@@ -82,6 +130,48 @@ fn sim_equal_seeds_have_equal_traces() {
         assert_eq!(traces[0], traces[1], "seed {seed}");
         assert_ne!(traces[0], run(seed + 1_000, settings).trace());
     }
+}
+
+/// What a run of hours does with a seed: everything follows from it.
+fn settings_of(seed: u64) -> Settings {
+    let mut random = Random::new(seed.rotate_left(32));
+    Settings {
+        users: 2 + random.below(6),
+        rooms: 2 + random.below(8),
+        shards: 1 + random.below(4),
+        actions: 200 + random.below(1_000),
+        pause_ms: random.between(1, 300),
+        crashes: random.chance(700),
+        dialects: true,
+        ..Settings::default()
+    }
+}
+
+/// Goal: any seed. Draws seeds for `LUGE_SIM_SECONDS`, an hour where that is not
+/// said, from `LUGE_SIM_FIRST` on or from where the clock says; stops at the
+/// first that fails.
+#[test]
+#[ignore = "takes as long as it is told to"]
+fn sim_for_hours() {
+    let test = "sim_for_hours";
+    if let Some(seed) = number("LUGE_SIM_SEED") {
+        let steps = run(seed, settings_of(seed)).steps();
+        return say(&format!("{test}: {steps} steps over seed {seed}"));
+    }
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let first = number("LUGE_SIM_FIRST").unwrap_or(clock * 1_000);
+    let whole = Duration::from_secs(number("LUGE_SIM_SECONDS").unwrap_or(3_600));
+    let (start, mut told) = (Instant::now(), Instant::now());
+    let (mut seed, mut steps) = (first, 0);
+    while start.elapsed() < whole {
+        steps += run(seed, settings_of(seed)).steps();
+        if told.elapsed() >= Duration::from_secs(5) {
+            told = Instant::now();
+            say(&format!("{test}: seeds {first} to {seed}, {steps} steps"));
+        }
+        seed += 1;
+    }
+    say(&format!("{test}: {steps} steps over seeds {first} to {}", seed - 1));
 }
 
 /// Goal: a thousand users through a million events in one run. For a release

@@ -2,10 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use luge_core::request::Dialect;
+
 use crate::{
-    client::{Connection, Held},
-    homeserver::{Is, MEMBER, Room, user_id},
+    account,
+    client::Connection,
+    entry::Held,
+    homeserver::{Is, MEMBER, Room, room_of as number_of, user_id},
     simulation::Simulation,
+    truth::{Listed, are_named, is_name_of, sorted},
+    wanted::StateWanted,
 };
 
 impl Simulation {
@@ -23,7 +29,7 @@ impl Simulation {
             }
         }
         self.pass(30_000);
-        self.check();
+        self.check(false);
         // A last message in each room, one after the other, orders the lists.
         let mut order = Vec::new();
         for room in 0..self.homeserver.rooms.len() {
@@ -37,19 +43,43 @@ impl Simulation {
             }
         }
         self.pass(15_000);
-        self.check();
+        self.check(true);
         if self.homeserver.rooms.len() < 50 {
             self.check_order(&order);
         }
     }
 
-    fn check(&self) {
+    fn check(&self, is_last: bool) {
         for connection in &self.connections {
             if connection.encryption {
                 self.check_encryption(connection);
             } else {
-                self.check_rooms(connection);
+                self.check_lists(connection);
+                self.check_rooms(connection, is_last);
             }
+        }
+    }
+
+    fn check_lists(&self, connection: &Connection) {
+        let name = name(connection);
+        for (key, list) in &connection.wanted.lists {
+            let rooms = &connection.listed[key];
+            let mut least = 0;
+            let mut most = 0;
+            for number in 0..self.homeserver.rooms.len() {
+                let listed = self.homeserver.listed(connection, list, number);
+                least += u64::from(listed == Listed::Yes);
+                most += u64::from(listed != Listed::No);
+                if listed != Listed::Perhaps {
+                    let is = self.homeserver.rooms[number].membership(connection.user);
+                    let is_in = rooms.contains(&number);
+                    let should = listed == Listed::Yes;
+                    assert_eq!(is_in, should, "{name}: !r{number}:x is in {key}, {is:?}, {list:?}");
+                }
+            }
+            let count = connection.counts[key];
+            assert_eq!(count, rooms.len() as u64, "{name}: the count of {key}");
+            assert!((least..=most).contains(&count), "{name}: the count of {key}: {count}");
         }
     }
 
@@ -68,23 +98,12 @@ impl Simulation {
         }
     }
 
-    fn check_rooms(&self, connection: &Connection) {
+    fn check_rooms(&self, connection: &Connection, is_last: bool) {
         let user = connection.user;
         let name = name(connection);
         let of = &self.homeserver.users[user];
         for (number, room) in self.homeserver.rooms.iter().enumerate() {
             let is = room.membership(user);
-            let is_listed = connection.window.contains(&number);
-            // Who never was a member may be banned without learning of it, and
-            // who left may have done so before the connection began.
-            let should = match is {
-                Some(Is::Join | Is::Invite) => Some(true),
-                None | Some(Is::Leave) => Some(false),
-                Some(Is::Kick | Is::Ban) => None,
-            };
-            if let Some(should) = should {
-                assert_eq!(is_listed, should, "{name}: {} is listed, {is:?}", room.id);
-            }
             let Some(held) = connection.rooms.get(&number) else { continue };
             assert_eq!(held.invited, is == Some(Is::Invite), "{name}: {} is an invite", room.id);
             // The end of a stay while the position was lost has no event to tell.
@@ -93,13 +112,30 @@ impl Simulation {
                 assert_eq!(held.joined, is == Some(Is::Join), "{name}: {} is joined", room.id);
             }
             if is == Some(Is::Join) {
-                check_joined(&name, user, room, held);
+                check_joined(&name, connection, number, room, held);
+                self.check_is_dm(&name, connection, number, is_last);
                 self.check_room_extensions(&name, connection, number);
             }
         }
         let data: BTreeMap<_, _> =
             of.account_data.iter().map(|(kind, (_, value))| (kind.clone(), *value)).collect();
         assert_eq!(connection.account_data, data, "{name}: account data");
+    }
+
+    /// Where an entry is not due because the room became a direct chat, the next
+    /// one says so.
+    fn check_is_dm(&self, name: &str, connection: &Connection, number: usize, is_last: bool) {
+        let direct = self.homeserver.users[connection.user].account_data.get("m.direct");
+        let is_dm = direct.is_some_and(|(_, value)| account::is_direct(*value, number));
+        let held = connection.rooms[&number].is_dm;
+        match connection.dialect {
+            Dialect::V4 => assert_eq!(held, is_dm, "{name}: {number} is a direct chat"),
+            Dialect::Simplified if is_last => {
+                assert_eq!(held, is_dm, "{name}: {number} is a direct chat");
+            }
+            Dialect::Msc3575 if is_last => assert!(held || !is_dm, "{name}: {number} is one"),
+            _ => {}
+        }
     }
 
     fn check_room_extensions(&self, name: &str, connection: &Connection, number: usize) {
@@ -128,17 +164,22 @@ impl Simulation {
 
     fn check_order(&self, order: &[usize]) {
         for connection in self.connections.iter().filter(|it| !it.encryption) {
-            let joined = |room: &&usize| {
-                self.homeserver.rooms[**room].membership(connection.user) == Some(Is::Join)
-            };
-            let expected: Vec<usize> = order.iter().filter(joined).copied().collect();
-            let listed: Vec<usize> = connection.window.iter().filter(joined).copied().collect();
-            assert_eq!(listed, expected, "{}: order", name(connection));
+            for (key, list) in &connection.wanted.lists {
+                let rooms = &connection.listed[key];
+                let joined = |room: &&usize| {
+                    self.homeserver.rooms[**room].membership(connection.user) == Some(Is::Join)
+                };
+                let recency = order.iter().filter(joined).filter(|room| rooms.contains(room));
+                let recency: Vec<usize> = recency.copied().collect();
+                let expected = sorted(&self.homeserver, connection, list, &recency);
+                let listed: Vec<usize> = rooms.iter().filter(joined).copied().collect();
+                assert_eq!(listed, expected, "{}: order of {key}: {list:?}", name(connection));
+            }
         }
     }
 }
 
-fn check_joined(name: &str, user: usize, room: &Room, held: &Held) {
+fn check_joined(name: &str, connection: &Connection, number: usize, room: &Room, held: &Held) {
     let last = room.events.len() - 1;
     assert_eq!(held.events.last(), Some(&last), "{name}: the last event of {}", room.id);
     for pair in held.events.windows(2) {
@@ -147,28 +188,52 @@ fn check_joined(name: &str, user: usize, room: &Room, held: &Held) {
     }
     let begins = held.events.first() == Some(&0);
     assert!(held.limited || begins || held.events.len() >= 5, "{name}: {}: {held:?}", room.id);
-    let value = |kind| room.current(kind, "").map(|event| event.value.clone());
-    assert_eq!(held.name, value("m.room.name"), "{name}: name of {}", room.id);
-    let avatar = value("m.room.avatar").map(|value| format!("mxc://x/{value}"));
-    assert_eq!(held.avatar, avatar, "{name}: avatar of {}", room.id);
+    let user = connection.user;
+    match connection.dialect {
+        Dialect::Msc3575 => {
+            let told = held.name.as_deref().unwrap_or_default();
+            assert!(is_name_of(room, user, told), "{name}: {} is called {told}", room.id);
+            let unread = room.unread.get(&user).copied().unwrap_or(0);
+            assert_eq!(held.unread, unread, "{name}: unread of {}", room.id);
+        }
+        _ => assert_eq!(held.name, room.name(), "{name}: name of {}", room.id),
+    }
+    let others = room.others(user);
+    let heroes_are_told = connection.dialect != Dialect::Msc3575;
+    if heroes_are_told && room.name().is_none() && !others.is_empty() {
+        let heroes = held.heroes.iter().map(|hero| number_of(hero)).collect();
+        assert!(are_named(&heroes, &others), "{name}: heroes of {}: {heroes:?}", room.id);
+    }
+    assert_eq!(held.avatar, room.avatar(), "{name}: avatar of {}", room.id);
     let counts = (room.count(Is::Join) as u64, room.count(Is::Invite) as u64);
     assert_eq!(held.counts, counts, "{name}: members of {}", room.id);
-    let own = user_id(user);
-    for (kind, key) in [
-        (MEMBER, &*own),
-        ("m.room.name", ""),
-        ("m.room.topic", ""),
-        ("m.room.avatar", ""),
-        ("org.widget", "a"),
-        ("org.widget", "b"),
-    ] {
-        let holds = held.state.get(&(kind.to_owned(), key.to_owned()));
-        let truth = room.current(kind, key).map(|event| &event.id);
-        assert_eq!(holds, truth, "{name}: {kind} {key:?} of {}", room.id);
+    check_state(name, connection, number, room, held);
+}
+
+/// The client has the state that any list or subscription wants of the room,
+/// and those who are in its timeline.
+fn check_state(name: &str, connection: &Connection, number: usize, room: &Room, held: &Held) {
+    let own = user_id(connection.user);
+    let wanted = &connection.wanted;
+    let lists = wanted.lists.iter().filter(|(key, _)| connection.listed[*key].contains(&number));
+    let states = lists.map(|(_, list)| &list.room.state);
+    let states: Vec<&StateWanted> =
+        states.chain(wanted.subscriptions.get(&number).map(|it| &it.state)).collect();
+    for ((kind, key), indices) in &room.state {
+        if states.iter().any(|state| state.matches(kind, key, &own)) {
+            let holds = held.state.get(&((*kind).to_owned(), key.clone()));
+            let truth = indices.last().map(|at| &room.events[*at].id);
+            assert_eq!(holds, truth, "{name}: {kind} {key:?} of {}", room.id);
+        }
+    }
+    for person in &held.people {
+        let key = (MEMBER.to_owned(), person.clone());
+        assert!(held.state.contains_key(&key), "{name}: the member {person} of {}", room.id);
     }
 }
 
 fn name(connection: &Connection) -> String {
     let kind = if connection.encryption { "encryption" } else { "rooms" };
-    format!("device {} of {} ({kind})", connection.device, user_id(connection.user))
+    let (device, user) = (connection.device, user_id(connection.user));
+    format!("device {device} of {user} ({kind}, {:?})", connection.dialect)
 }

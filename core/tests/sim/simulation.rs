@@ -8,22 +8,21 @@ use std::{
 
 use luge_core::{
     connection::{AnswerLimits, Want},
-    dialect::simplified,
     id::{DeviceNumber, UserNumber},
-    ledger::{Command, Delta, Polled, Reply, SignIn},
+    ledger::{Command, Delta, Polled},
     shard::{
-        Answered, Effect, Event, PollOrder, PollOutcome, Refusal, Shard, ShardLimits, Ticket,
-        Token, Validation,
+        Effect, Event, PollOrder, PollOutcome, Refusal, Shard, ShardLimits, Ticket, Token,
+        Validation,
     },
     upstream::{Limits, parse},
     view::MemoryTables,
 };
-use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
     client::{Connection, ROOMS_MAX},
-    harness::{Book, book::Group, strict},
+    exchange::{Delivery, Exchange},
+    harness::{Book, book::Group},
     homeserver::Homeserver,
     log,
     random::Random,
@@ -46,6 +45,9 @@ pub(crate) struct Settings {
     /// The longest pause between two of them.
     pub(crate) pause_ms: u64,
     pub(crate) crashes: bool,
+    /// Whether clients speak all dialects and ask for all that there is; else
+    /// they have one list in the simplified dialect.
+    pub(crate) dialects: bool,
 }
 
 impl Default for Settings {
@@ -58,6 +60,7 @@ impl Default for Settings {
             events: usize::MAX,
             pause_ms: 150,
             crashes: true,
+            dialects: false,
         }
     }
 }
@@ -80,13 +83,22 @@ pub(crate) enum Job {
     Shard(usize, Box<Event>),
     Tick(usize),
     Client(usize),
-    Answer(usize, Ticket, u16, String),
+    Answer(usize, Box<Delivery>),
     Crash,
     Stop,
     Stopped,
 }
 
 impl Job {
+    /// Whether something is done, and not only waited for.
+    fn is_step(&self) -> bool {
+        match self {
+            Self::Shard(_, event) => matches!(**event, Event::Delta(_)),
+            Self::Activity | Self::Answer(..) => true,
+            _ => false,
+        }
+    }
+
     /// Whether it ends with the process.
     fn is_inside(&self) -> bool {
         matches!(
@@ -113,6 +125,8 @@ pub(crate) struct Numbers {
 /// One run.
 pub(crate) struct Simulation {
     pub(crate) random: Random,
+    /// Chance beside: for what runs with one dialect do not have.
+    pub(crate) choices: Random,
     pub(crate) settings: Settings,
     pub(crate) now_ms: u64,
     pub(crate) homeserver: Homeserver,
@@ -124,13 +138,15 @@ pub(crate) struct Simulation {
     /// Users of whose devices one had its position rejected.
     pub(crate) rejected: BTreeSet<usize>,
     pub(crate) actions: usize,
+    /// Actions, requests, answers, polls and deltas so far.
+    pub(crate) steps: u64,
     pub(crate) book: Book,
     pub(crate) jobs: BTreeMap<(u64, u64), Job>,
     pub(crate) order: u64,
     pub(crate) tickets: u64,
     pub(crate) numbers: Vec<Numbers>,
     pub(crate) by_device: BTreeMap<DeviceNumber, usize>,
-    pub(crate) by_ticket: BTreeMap<Ticket, usize>,
+    pub(crate) exchange: Exchange,
     pub(crate) shards: Vec<Shard>,
     pub(crate) polls: BTreeMap<DeviceNumber, u64>,
     /// When the last delta reaches each shard: they stay in order.
@@ -151,6 +167,7 @@ impl Simulation {
     pub(crate) fn new(seed: u64, settings: Settings) -> Self {
         let mut simulation = Self {
             random: Random::new(seed),
+            choices: Random::new(!seed),
             settings,
             now_ms: START_MS,
             homeserver: Homeserver::default(),
@@ -159,13 +176,14 @@ impl Simulation {
             typed: BTreeSet::new(),
             rejected: BTreeSet::new(),
             actions: 0,
+            steps: 0,
             book: Book::open(MemoryTables::default()),
             jobs: BTreeMap::new(),
             order: 0,
             tickets: 0,
             numbers: Vec::new(),
             by_device: BTreeMap::new(),
-            by_ticket: BTreeMap::new(),
+            exchange: Exchange::default(),
             shards: Vec::new(),
             polls: BTreeMap::new(),
             deltas_ms: Vec::new(),
@@ -185,38 +203,17 @@ impl Simulation {
         simulation
     }
 
+    /// Actions, requests, answers, polls and deltas so far.
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps
+    }
+
     pub(crate) fn trace(&self) -> u64 {
         self.trace
     }
 
     pub(crate) fn events(&self) -> u64 {
         self.homeserver.rooms.iter().map(|room| room.events.len() as u64).sum()
-    }
-
-    /// Every device logs in; each has a connection for rooms and one for
-    /// encryption.
-    fn sign_in(&mut self) {
-        for (number, device) in self.homeserver.devices.iter().enumerate() {
-            let command = Command::SignIn(SignIn {
-                user_id: crate::homeserver::user_id(device.user),
-                device_id: format!("D{number}"),
-                token_key: token(number, 0).key,
-                token_sealed: Vec::new(),
-            });
-            let (Reply::SignedIn(user, device_number), _) = self.book.take_in(command, self.now_ms)
-            else {
-                panic!("a sign-in is answered with numbers");
-            };
-            self.numbers.push(Numbers { user, device: device_number, token: 0 });
-            self.by_device.insert(device_number, number);
-            for encryption in [false, true] {
-                let user = device.user;
-                let connection =
-                    Connection { device: number, user, encryption, ..Connection::default() };
-                self.connections.push(connection);
-            }
-        }
-        self.requests_ms = vec![0; self.connections.len()];
     }
 
     /// The process starts, with what the tables hold.
@@ -234,6 +231,7 @@ impl Simulation {
         self.shards = (0..self.settings.shards).map(|_| shard()).collect();
         self.deltas_ms = vec![self.now_ms; self.shards.len()];
         self.polls.clear();
+        self.exchange.forget_given();
         self.commands.clear();
         self.group = None;
         self.drained = vec![false; self.shards.len()];
@@ -295,6 +293,7 @@ impl Simulation {
         let Some(((at, _), job)) = self.jobs.pop_first() else { panic!("nothing ever happens") };
         self.now_ms = self.now_ms.max(at);
         self.homeserver.now_ms = self.homeserver.now_ms.max(self.now_ms);
+        self.steps += u64::from(job.is_step());
         match job {
             Job::Activity => {
                 if !self.calm {
@@ -313,9 +312,7 @@ impl Simulation {
                 self.push(250, Job::Tick(shard));
             }
             Job::Client(connection) => self.client(connection),
-            Job::Answer(connection, ticket, status, body) => {
-                self.answer(connection, ticket, status, &body);
-            }
+            Job::Answer(connection, reply) => self.answer(connection, &reply),
             Job::Crash if !self.calm => {
                 let last = Ticket(self.tickets);
                 self.connections.iter_mut().for_each(|it| it.may_forget = Some(last));
@@ -399,33 +396,6 @@ impl Simulation {
         }
     }
 
-    fn respond(&mut self, ticket: Ticket, answer: &Answered) {
-        let Some(at) = self.by_ticket.remove(&ticket) else {
-            panic!("{ticket:?} is answered twice")
-        };
-        let (status, body) = match answer {
-            Answered::Response(_, response) => (200, simplified::write(response)),
-            Answered::Refused(refusal) => (refusal.status, refusal.body.clone()),
-        };
-        self.note(&body);
-        let user = self.connections[at].user;
-        if status == 200 {
-            strict(&body);
-            let value: Value = serde_json::from_str(&body).expect("an answer is JSON");
-            self.visibility.check(&self.homeserver, user, &value);
-        }
-        let connection = &mut self.connections[at];
-        if connection.waiting.as_ref().is_some_and(|(waiting, _)| *waiting == ticket) {
-            connection.answered = true;
-            if connection.position.is_none() {
-                let device = &self.homeserver.devices[connection.device];
-                connection.floor = connection.floor.max(device.answered);
-            }
-        }
-        let delay_ms = self.random.between(1, 60);
-        self.push(delay_ms, Job::Answer(at, ticket, status, body));
-    }
-
     // The homeserver.
 
     fn poll(&mut self, order: PollOrder, until: u64) {
@@ -450,6 +420,7 @@ impl Simulation {
             let delay_ms = self.random.between(20, 400).min(until - self.now_ms);
             return self.push(delay_ms, Job::Poll(order, until));
         }
+        self.steps += 1;
         let answer = self.homeserver.sync(number, since, order.with_rooms);
         let batch = parse(answer.body.as_bytes(), &Limits::default()).expect("an object");
         assert_eq!(batch.set_aside, [], "the homeserver is sound");
