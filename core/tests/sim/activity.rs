@@ -193,7 +193,7 @@ impl Simulation {
             lazy: connection.lazy,
         };
         let wanted = &mut connection.wanted;
-        if self.calm {
+        if self.settles {
             if !std::mem::replace(&mut connection.is_settled, true) {
                 *wanted = chooser.last();
                 wanted.timeout_ms = 10_000;

@@ -28,6 +28,11 @@ impl Simulation {
                 self.typed.insert(room);
             }
         }
+        // What comes back into scope is told although it did not change since.
+        if self.settings.dialects {
+            self.pass(10_000);
+        }
+        self.settles = true;
         self.pass(30_000);
         self.check(false);
         // A last message in each room, one after the other, orders the lists.

@@ -133,6 +133,8 @@ pub(crate) struct Simulation {
     pub(crate) connections: Vec<Connection>,
     /// Whether nothing goes wrong any more, so that everything comes to rest.
     pub(crate) calm: bool,
+    /// Whether clients ask for all that is checked, and for nothing else any more.
+    pub(crate) settles: bool,
     /// Rooms in which somebody has begun to type since.
     pub(crate) typed: BTreeSet<usize>,
     /// Users of whose devices one had its position rejected.
@@ -173,6 +175,7 @@ impl Simulation {
             homeserver: Homeserver::default(),
             connections: Vec::new(),
             calm: false,
+            settles: false,
             typed: BTreeSet::new(),
             rejected: BTreeSet::new(),
             actions: 0,
