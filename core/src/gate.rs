@@ -134,7 +134,8 @@ impl<'a> Gate<'a> {
 
     /// Whether the user was in the room, and sees it as it was.
     pub fn has_left(&self) -> bool {
-        !self.is_joined() && self.visible.0 <= self.visible.1
+        let saw_it = self.visible.0 <= self.visible.1 || !self.of_user.ending.is_empty();
+        !self.is_joined() && saw_it
     }
 
     fn sees_summary(&self) -> bool {
@@ -296,10 +297,19 @@ impl<'a> Gate<'a> {
 
     /// The newest `limit` events after `after` and up to `until`.
     pub fn timeline(&self, after: Sequence, until: Sequence, limit: u64) -> Stretch {
-        let (_, last) = self.visible;
-        let (first, last) = (self.visible.0.min(self.of_user.history_from), last.min(until.0));
+        let first = self.visible.0.min(self.of_user.history_from);
+        let mut last = self.visible.1.min(until.0);
         let mut stretch = Stretch::default();
+        if !self.is_joined() && !self.of_user.ending.is_empty() {
+            let Some(before) = self.ending(after, limit, &mut stretch) else {
+                stretch.more_before = true;
+                stretch.events.reverse();
+                return stretch;
+            };
+            last = last.min(before);
+        }
         if first > last {
+            stretch.events.reverse();
             return stretch;
         }
         let place = |sequence| Place { timeline: true, sequence };
@@ -368,6 +378,35 @@ impl<'a> Gate<'a> {
         self.begins_with(first) || self.of_user.history_end == first.sequence
     }
 
+    /// The last events of a stay, newest first, as far as the timeline lacks
+    /// some of them, and the number up to which the timeline goes before them;
+    /// `None` where something is missing between.
+    ///
+    /// What the timeline lacks was never told before, whatever its number.
+    fn ending(&self, after: Sequence, limit: u64, stretch: &mut Stretch) -> Option<u64> {
+        let mut goes_on = None;
+        for event_id in self.of_user.ending.iter().rev() {
+            let place = self.view.get(Table::EventIds, &key::event_id(self.room.number, event_id));
+            let place = place.and_then(key::place_from)?;
+            let archive = self.view.get(Table::Events, &key::event(self.room.number, place));
+            let record = archive.and_then(EventRecord::decode)?;
+            let sequence = place.sequence;
+            let is_on = place.timeline && sequence <= self.visible.1 && !record.gap_before;
+            goes_on = is_on.then(|| sequence.saturating_sub(1));
+            let is_told = place.timeline && sequence <= after.0;
+            let is_ignored =
+                record.state_key.is_none() && self.user.ignored.contains(&record.sender);
+            if is_told || is_ignored {
+                continue;
+            }
+            if stretch.events.len() as u64 >= limit {
+                return None;
+            }
+            stretch.events.push(TimelineEvent { sequence, record });
+        }
+        goes_on
+    }
+
     /// Whether the room's stored timeline shows the user its very beginning
     /// when it begins with `first`.
     pub fn begins_with(&self, first: &TimelineEvent) -> bool {
@@ -433,7 +472,11 @@ impl<'a> Gate<'a> {
         // has it: whether the user is in the room then is not known here yet.
         let own = !self.is_joined() && self.of_user.own_event == Some(place);
         let is_there = self.is_joined() || self.has_left();
-        let is_seen = is_there && (own || entry.changed.to_native() <= self.visible.1);
+        let is_later = || {
+            let is_out = !self.is_joined();
+            entry.changed.to_native() > self.visible.1 || (is_out && self.is_sent_later(place))
+        };
+        let is_seen = is_there && (own || !is_later());
         is_seen.then_some(place)
     }
 
@@ -443,6 +486,18 @@ impl<'a> Gate<'a> {
             changed: Sequence(entry.changed.to_native()),
             json: self.event_json(place)?,
         })
+    }
+
+    /// Whether an event that no timeline had was sent after the user's end. Such
+    /// a one may have come from anywhere, such as a list of members, and its
+    /// number says only that it was known then.
+    fn is_sent_later(&self, place: Place) -> bool {
+        let sent_ms = |place| {
+            let archive = self.view.get(Table::Events, &key::event(self.room.number, place))?;
+            EventRecord::access(archive).map(|event| event.origin_server_ts.to_native())
+        };
+        let end_ms = self.of_user.own_event.and_then(sent_ms);
+        !place.timeline && sent_ms(place) > end_ms
     }
 
     /// The user's own member event, whatever the membership.

@@ -133,6 +133,9 @@ pub struct UserRoom {
     pub history_until: u64,
     /// The number of an event before which there is no more of it; 0 for none.
     pub history_end: u64,
+    /// The last events of a stay that has ended, by id, where the timeline lacks
+    /// some of them.
+    pub ending: Vec<String>,
     /// Whether the user was ever joined, invited or knocking.
     pub ever_member: bool,
     /// Unread notifications and highlights.
@@ -164,6 +167,7 @@ impl UserRoom {
             history_from: record.history_from,
             history_until: record.history_until,
             history_end: record.history_end,
+            ending: record.ending,
             ever_member: record.ever_member,
             unread: (record.notification_count, record.highlight_count),
             changed: Sequence(record.changed),
@@ -177,7 +181,9 @@ impl UserRoom {
 
     /// Whether the user is or was in the room.
     pub fn was_joined(&self) -> bool {
-        self.visible_from <= self.since.0 || self.membership == Membership::Join
+        self.visible_from <= self.since.0
+            || !self.ending.is_empty()
+            || self.membership == Membership::Join
     }
 
     /// The stripped state of an invite or knock, as the store has it.

@@ -51,6 +51,8 @@ impl Fold<'_> {
         if !is_there {
             return Reply::Done;
         }
+        let oldest_first: Vec<&SyncEvent> = history.events.iter().rev().collect();
+        self.old_ends(history.user, &room, &oldest_first);
         let first = self.segment_start(room.number, anchor);
         let floor = self.number_before(room.number, first).unwrap_or(0);
         let page = self.page(&history, first, floor);

@@ -8,6 +8,7 @@
 mod apart;
 mod command;
 mod device;
+mod ending;
 mod fold;
 mod history;
 mod polled;

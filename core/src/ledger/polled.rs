@@ -87,9 +87,12 @@ impl Fold<'_> {
 
     fn room_polled(&mut self, poll: Poll, mut batch: RoomBatch) {
         let mut room = self.room(&batch.room_id);
-        if self.is_history(poll, &room, &batch) {
+        let is_history = self.is_history(poll, &room, &batch);
+        let whole = is_history.then(|| batch.clone());
+        if is_history {
             self.take_own_event_only(poll, &room, &mut batch);
         }
+        let told = whole.as_ref().unwrap_or(&batch);
         self.reserve(&room, &batch);
         let chunk = self.timeline(poll, &mut room, &batch);
         self.doubt(poll, &mut room, &batch, &chunk);
@@ -99,7 +102,11 @@ impl Fold<'_> {
         self.summary_polled(poll, &mut room, &batch, &chunk);
         self.typing(&mut room, batch.typing.as_deref().filter(|_| !poll.repeated));
         self.receipts(poll, &mut room, &batch.receipts);
-        self.user_room_polled(poll, &room, &batch, &chunk);
+        if !poll.repeated {
+            let told: Vec<&SyncEvent> = told.state.iter().chain(&told.timeline).collect();
+            self.old_ends(poll.user, &room, &told);
+        }
+        self.user_room_polled(poll, &room, (&batch, &told.timeline), &chunk);
         if let Some(of_user) = self.user_room(poll.user, &room) {
             room.local_users.insert(poll.user, ());
             if room.bump_stamp == 0 {

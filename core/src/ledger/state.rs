@@ -100,7 +100,7 @@ impl Fold<'_> {
             }
             if place.is_some() || chunk.stale {
                 claims.insert((&event.kind, state_key), claim(event));
-            } else if self.place(room.number, &event.event_id).is_none() {
+            } else if self.place(room.number, &event.event_id).is_none_or(|it| !it.timeline) {
                 let by = Source::Skipped { knew: poll.knew, asked_ms: poll.asked_ms };
                 let claim = Claim { event, by, knew: poll.knew };
                 claims.insert((&event.kind, state_key), claim);
@@ -165,7 +165,10 @@ impl Fold<'_> {
                 }
                 let content = content(&event.json);
                 let membership = content.text("membership");
-                self.member_changed(room, (event, *place), membership, poll.knew);
+                let next = chunk.places.get(index + 1..).into_iter().flatten().flatten();
+                let next = next.map(|(place, _)| place.sequence).min();
+                let next = next.filter(|next| *next < place.sequence);
+                self.member_changed(room, (event, *place), membership, (poll.knew, next));
             }
         }
     }
@@ -227,7 +230,8 @@ impl Fold<'_> {
                 let before = before.or_else(unseen);
                 count(room, before.as_deref(), membership.as_deref());
             }
-            self.member_changed(room, (claim.event, place), membership.as_deref(), claim.knew);
+            let knew = (claim.knew, None);
+            self.member_changed(room, (claim.event, place), membership.as_deref(), knew);
         }
     }
 

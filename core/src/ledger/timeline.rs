@@ -227,7 +227,7 @@ impl Fold<'_> {
 
     /// Notes that the sender's own device was told of its event, and by which
     /// transaction id: an empty one where it has none.
-    fn note_own_event(
+    pub(super) fn note_own_event(
         &mut self,
         poll: Poll,
         room: RoomNumber,

@@ -10,12 +10,12 @@ use super::{
     polled::Poll,
     state::{RACE_MS, previous_membership},
     summary::content,
-    timeline::{Chunk, LOOKED_AT_MAX},
+    timeline::Chunk,
 };
 use crate::{
     id::{RoomNumber, Sequence, UserNumber},
     json::push_string,
-    record::{EventRecord, Membership, Place, UserRoomRecord, key},
+    record::{Membership, Place, UserRoomRecord, key},
     request::MEMBER,
     upstream::{RoomBatch, Section, Stripped, SyncEvent},
     view::Table,
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Nothing of the timeline is visible.
-const NOTHING: u64 = u64::MAX;
+pub(super) const NOTHING: u64 = u64::MAX;
 
 impl Fold<'_> {
     pub(super) fn user_room(&self, user: UserNumber, room: &Room) -> Option<UserRoomRecord> {
@@ -179,7 +179,7 @@ impl Fold<'_> {
         &mut self,
         poll: Poll,
         room: &Room,
-        batch: &RoomBatch,
+        (batch, told): (&RoomBatch, &[SyncEvent]),
         chunk: &Chunk,
     ) {
         let before = self.user_room(poll.user, room);
@@ -188,7 +188,7 @@ impl Fold<'_> {
         }
         let user_id = self.ledger.world.user_id(poll.user).map(ToString::to_string);
         let user_id = user_id.unwrap_or_default();
-        let own = OwnPoll { poll, room, batch, chunk, user_id: &user_id };
+        let own = OwnPoll { poll, room, batch, told, chunk, user_id: &user_id };
         let after = match batch.section {
             Section::Join => self.joined(&own, before.as_ref()),
             Section::Invite => self.stripped(&own, Membership::Invite, before.as_ref()),
@@ -246,6 +246,7 @@ impl Fold<'_> {
             history_end: 0,
             ever_member: true,
             stripped: Vec::new(),
+            ending: Vec::new(),
             ..before.cloned().unwrap_or_else(blank)
         })
     }
@@ -278,6 +279,7 @@ impl Fold<'_> {
             highlight_count: 0,
             changed: 0,
             stripped,
+            ending: Vec::new(),
         })
     }
 
@@ -340,6 +342,7 @@ impl Fold<'_> {
                 .map_or(Membership::Leave, |it| ended(&it.json, &it.sender, own.user_id)),
             (None, None) => Membership::Leave,
         };
+        let was = event.and_then(|event| previous_membership(&event.json));
         if let Some(before) = before
             && is_over(before.membership)
         {
@@ -349,15 +352,23 @@ impl Fold<'_> {
             let since = late.map_or(before.since, |place| {
                 self.end_of_stay(own.room, place, self.sent_ms(own.room, place))
             });
-            return Some(UserRoomRecord { membership, since, own_event, ..before.clone() });
+            let is_same = (late.is_some() || own_event == before.own_event)
+                && before.visible_from != NOTHING;
+            let was_joined = was.as_deref().map_or(is_same, |was| was == "join");
+            let known = UserRoomRecord { membership, since, own_event, ..before.clone() };
+            let ending = self.fuller_ending(own, &known, was_joined);
+            return Some(UserRoomRecord { ending, ..known });
         }
-        let was = event.and_then(|event| previous_membership(&event.json));
         let was_joined = match before {
             Some(before) => before.membership == Membership::Join,
             None => was.as_deref() == Some("join"),
         };
         let was_member = matches!(was.as_deref(), Some("join" | "invite" | "knock"));
+        let ending = was_joined.then(|| self.ending(own.poll, own.room, own.told(), u64::MAX));
+        let leads_to = ending.as_ref().and_then(|ending| ending.leads_to);
         let since = match place {
+            Some(place) if place.timeline => place.sequence,
+            _ if leads_to.is_some() => leads_to.unwrap_or_default(),
             Some(place) => self.end_of_stay(own.room, place, self.sent_ms(own.room, place)),
             None => self.end_of(own.room, own.chunk),
         };
@@ -379,27 +390,29 @@ impl Fold<'_> {
             highlight_count: 0,
             changed: 0,
             stripped: Vec::new(),
+            ending: ending.map_or_else(Vec::new, |ending| {
+                let is_bare = ending.event_ids.is_empty() && place.is_some_and(|it| !it.timeline);
+                let end = event.filter(|_| is_bare).map(|event| event.event_id.clone());
+                ending.event_ids.into_iter().chain(end).collect()
+            }),
         })
     }
 
-    /// The last number that somebody may see whose stay was ended by the event at
-    /// `place`, sent at `sent_ms`. What the timeline does not have lies before
-    /// everything that was sent later, however late it is told.
-    fn end_of_stay(&self, room: &Room, place: Place, sent_ms: u64) -> u64 {
-        if place.timeline {
-            return place.sequence;
+    /// The last events of a stay whose end another's poller has told first, now
+    /// that the user's own tells of them; what is known, where that is no less.
+    fn fuller_ending(
+        &mut self,
+        own: &OwnPoll<'_>,
+        before: &UserRoomRecord,
+        was_joined: bool,
+    ) -> Vec<String> {
+        let known = &before.ending;
+        let is_end = own.told.last().is_some_and(|event| own.is_own(event));
+        if !was_joined || !is_end || known.len() > 1 {
+            return known.clone();
         }
-        let timeline = |sequence| key::event(room.number, Place { timeline: true, sequence });
-        let (mut end, mut looked_at) = (0, 0);
-        let to = timeline(place.sequence.saturating_add(1));
-        self.scan_back(Table::Events, &timeline(0), &to, &mut |key, archive| {
-            let event = EventRecord::access(archive);
-            let is_before = event.is_some_and(|event| event.origin_server_ts <= sent_ms);
-            end = key::sequence_of(key).filter(|_| is_before).unwrap_or(0);
-            looked_at += 1;
-            !is_before && looked_at < LOOKED_AT_MAX
-        });
-        end
+        let ending = self.ending(own.poll, own.room, own.told(), before.since).event_ids;
+        if ending.is_empty() { known.clone() } else { ending }
     }
 
     fn sent_ms(&self, room: &Room, place: Place) -> u64 {
@@ -419,47 +432,6 @@ impl Fold<'_> {
         let sent_ms = event.map(|event| event.origin_server_ts).filter(|_| own.poll.initial);
         sent_ms.map_or(self.now_ms, |sent_ms| sent_ms.min(self.now_ms))
     }
-
-    /// Takes in that the state gives somebody a new member event, whoever's
-    /// poller told it: a local user who is out is out at once.
-    pub(super) fn member_changed(
-        &mut self,
-        room: &Room,
-        (event, place): (&SyncEvent, Place),
-        membership: Option<&str>,
-        knew: u64,
-    ) {
-        let Some(user_id) = event.state_key.as_deref() else { return };
-        let Some(user) = self.ledger.world.user_numbers.get(user_id).copied() else { return };
-        if !matches!(membership, Some("leave" | "ban")) {
-            return;
-        }
-        let Some(before) = self.user_room(user, room).filter(|it| !is_over(it.membership)) else {
-            return;
-        };
-        // They have come back since, as their own poller has told; if not, it
-        // will tell.
-        let own = before.own_event.filter(|_| before.membership == Membership::Join);
-        let own = own.and_then(|place| self.event(room.number, place));
-        let since_ms = own.map_or(before.since_ms, |own| own.origin_server_ts);
-        if before.since > knew && event.origin_server_ts < since_ms {
-            return;
-        }
-        let joined = before.membership == Membership::Join;
-        let after = UserRoomRecord {
-            membership: ended(&event.json, &event.sender, user_id),
-            since: self.end_of_stay(room, place, event.origin_server_ts),
-            since_ms: self.now_ms,
-            own_event: Some(place),
-            visible_from: if joined { before.visible_from } else { NOTHING },
-            history_from: if joined { before.history_from } else { NOTHING },
-            notification_count: 0,
-            highlight_count: 0,
-            stripped: Vec::new(),
-            ..before.clone()
-        };
-        self.set_user_room(user, room, Some(&before), after);
-    }
 }
 
 /// A batch of the user's own poller.
@@ -467,11 +439,18 @@ struct OwnPoll<'a> {
     poll: Poll,
     room: &'a Room,
     batch: &'a RoomBatch,
+    /// The timeline of the end of a stay, as it was told.
+    told: &'a [SyncEvent],
     chunk: &'a Chunk,
     user_id: &'a str,
 }
 
-impl OwnPoll<'_> {
+impl<'a> OwnPoll<'a> {
+    /// What was told, and the timeline of the end of a stay as it was told.
+    fn told(&self) -> (&'a RoomBatch, &'a [SyncEvent]) {
+        (self.batch, self.told)
+    }
+
     fn is_own(&self, event: &SyncEvent) -> bool {
         event.kind == MEMBER && event.state_key.as_deref() == Some(self.user_id)
     }
@@ -514,10 +493,11 @@ fn blank() -> UserRoomRecord {
         highlight_count: 0,
         changed: 0,
         stripped: Vec::new(),
+        ending: Vec::new(),
     }
 }
 
-fn is_over(membership: Membership) -> bool {
+pub(super) fn is_over(membership: Membership) -> bool {
     matches!(membership, Membership::Leave | Membership::Kick | Membership::Ban)
 }
 
@@ -531,7 +511,7 @@ fn event_id(json: &str) -> Option<String> {
 }
 
 /// How a stay ended, by the member event that ended it.
-fn ended(json: &str, sender: &str, user_id: &str) -> Membership {
+pub(super) fn ended(json: &str, sender: &str, user_id: &str) -> Membership {
     match content(json).text("membership") {
         Some("ban") => Membership::Ban,
         _ if sender == user_id => Membership::Leave,

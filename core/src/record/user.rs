@@ -62,6 +62,11 @@ pub struct UserRoomRecord {
     /// The stripped state of an invite or knock, each a JSON object; the user's
     /// own member event last.
     pub stripped: Vec<String>,
+    /// The ids of the last events of a stay that has ended, oldest first, the
+    /// end itself last, where the room's timeline up to `since` lacks some of
+    /// them: others were not given these, or not in this place. Empty where it
+    /// lacks none.
+    pub ending: Vec<String>,
 }
 
 /// Account data, in `Table::AccountData`.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Effects, Refusal, Shard, device::Device, layered};
 use crate::{
     ledger::{Delta, DeviceChange, UserChange},
+    record::DeviceRecord,
     view::View,
     world::World,
 };
@@ -72,7 +73,11 @@ impl Shard {
             return;
         }
         let Some(device) = self.device_mut(change.user, change.device) else { return };
-        if let Some(record) = Device::read(change.device, &layered(world, below)) {
+        // A world that was published before it was durable has the record as it was
+        // then, and may come after the shard has read what is durable by now. An
+        // older one would take messages back that the client has been given.
+        let read = Device::read(change.device, &layered(world, below));
+        if let Some(record) = read.filter(|read| !is_older(read, &device.record)) {
             device.record = record;
         }
         if change.device_lists {
@@ -80,4 +85,12 @@ impl Shard {
         }
         self.dirty.insert(change.user);
     }
+}
+
+/// Whether a device's record is older than another one: none of these ever
+/// falls.
+fn is_older(record: &DeviceRecord, than: &DeviceRecord) -> bool {
+    record.answered < than.answered
+        || record.to_device_last < than.to_device_last
+        || record.to_device_offset < than.to_device_offset
 }

@@ -124,8 +124,11 @@ impl Shard {
         let others = on_shard.devices.iter().filter(|(number, _)| **number != device);
         let recent = self.now_ms.saturating_sub(self.limits.covered_ms);
         others.into_iter().any(|(_, other)| {
+            // One that has yet to be covered itself covers nobody: what happened
+            // before its beginning would be told to neither.
             other.poller.phase == Phase::InFlight
                 && !other.poller.initial
+                && other.record.rooms_from == 0
                 && other.poller.succeeded_ms >= recent
         })
     }
@@ -202,7 +205,7 @@ impl Shard {
         // another was faster than is dropped, and what the homeserver is asked
         // next acknowledges to it all that came before (INV-6).
         if let Some(durable) = Device::read(device, below) {
-            it.record.since = durable.since;
+            it.record = durable;
         }
         if advanced {
             it.poller.failures = 0;

@@ -1,5 +1,6 @@
 //! The ledger, rule by rule, and random histories told by racing pollers.
 
+mod ends;
 mod model;
 mod properties;
 mod races;

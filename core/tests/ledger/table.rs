@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use luge_core::{
-    gate::Gate,
+    gate::{Gate, Stretch},
     id::{DeviceNumber, RoomNumber, Sequence, UserNumber},
     ledger::{Applied, Command, Ledger, Polled, Reply, SignIn},
     record::{DeviceRecord, EventRecord, StateRecord, UserRoomRecord, key},
@@ -115,13 +115,29 @@ impl Books {
 
     /// The timeline that a user may see: event ids, a gap before one as `|`.
     pub(crate) fn visible(&self, who: Who) -> Vec<String> {
+        let events = self.stretch(who).events.into_iter();
+        events.map(|event| event.record.event_id).collect()
+    }
+
+    /// Whether something is missing before what a user may see.
+    pub(crate) fn is_limited(&self, who: Who) -> bool {
+        self.stretch(who).more_before
+    }
+
+    fn stretch(&self, who: Who) -> Stretch {
         let id = self.world.user_id(who.user).expect("a user has an id");
         let user = User::load(who.user, Arc::clone(id), &self.world, &self.tables);
-        let Some(gate) = Gate::new(&self.tables, self.room(), &user, self.world.sequence) else {
-            return Vec::new();
-        };
-        let stretch = gate.timeline(Sequence::default(), Sequence(u64::MAX), u64::MAX);
-        stretch.events.into_iter().map(|event| event.record.event_id).collect()
+        let gate = Gate::new(&self.tables, self.room(), &user, self.world.sequence);
+        let all = (Sequence::default(), Sequence(u64::MAX), u64::MAX);
+        gate.map(|gate| gate.timeline(all.0, all.1, all.2)).unwrap_or_default()
+    }
+
+    /// Whether a user may see the entry of the state that there is now.
+    pub(crate) fn sees_state(&self, who: Who, kind: &str, state_key: &str) -> bool {
+        let id = self.world.user_id(who.user).expect("a user has an id");
+        let user = User::load(who.user, Arc::clone(id), &self.world, &self.tables);
+        let gate = Gate::new(&self.tables, self.room(), &user, self.world.sequence);
+        gate.is_some_and(|gate| gate.state(kind, state_key).is_some())
     }
 
     /// The whole timeline as it is stored, a gap as `|`.

@@ -36,14 +36,16 @@ pub(crate) struct Exchange {
     /// What each connection of MSC3575 was answered at a position, since the
     /// process started.
     given: BTreeMap<(usize, String), String>,
-    /// When the response to a transaction was made.
-    made_ms: BTreeMap<(usize, String), u64>,
+    /// The version of the world that the response to a transaction was made from,
+    /// since the process started.
+    made: BTreeMap<(usize, String), u64>,
 }
 
 impl Exchange {
     /// What only the process knew is gone.
     pub(crate) fn forget_given(&mut self) {
         self.given.clear();
+        self.made.clear();
     }
 
     /// A connection that is answered in order gets the same answer at a position,
@@ -126,7 +128,7 @@ impl Simulation {
     }
 
     /// A shard answers a request.
-    pub(crate) fn respond(&mut self, ticket: Ticket, answer: &Answered) {
+    pub(crate) fn respond(&mut self, shard: usize, ticket: Ticket, answer: &Answered) {
         let Some((at, position, transaction)) = self.exchange.sent.remove(&ticket) else {
             panic!("{ticket:?} is answered twice")
         };
@@ -141,17 +143,17 @@ impl Simulation {
         let user = connection.user;
         if status == 200 {
             let value = read(connection.dialect, &body);
-            let mut made_ms = self.homeserver.now_ms;
+            let mut version = self.versions[shard];
             if let Some(transaction) = transaction {
-                self.exchange.made_ms.entry((at, transaction)).or_insert(made_ms);
+                self.exchange.made.entry((at, transaction)).or_insert(version);
             }
             if let Some(transaction) = value["txn_id"].as_str() {
-                made_ms = self.exchange.made_ms[&(at, transaction.to_owned())];
+                version = self.exchange.made[&(at, transaction.to_owned())];
             }
             if connection.dialect == Dialect::Msc3575 {
                 self.exchange.check_given(at, position.as_ref(), &body);
             }
-            self.visibility.check(&self.homeserver, user, &value, made_ms);
+            self.visibility.check(&self.homeserver, user, &value, version);
         }
         let connection = &mut self.connections[at];
         if connection.waiting.as_ref().is_some_and(|(waiting, _)| *waiting == ticket) {

@@ -11,6 +11,7 @@ use luge_core::{
 use crate::{
     homeserver::{Is, MEMBER, Room, event_of, room_of, user_id},
     simulation::{Simulation, Then},
+    visibility::Heard,
 };
 
 impl Simulation {
@@ -19,19 +20,22 @@ impl Simulation {
     pub(crate) fn fetch(&mut self, order: FetchOrder) {
         self.note(&format!("{:?}", order.want));
         let fails = !self.calm && self.random.chance(200);
-        let commands = if fails { None } else { self.fetched(&order) };
+        let mut heard = Heard::default();
+        let commands = if fails { None } else { self.fetched(&order, &mut heard) };
         let Some(mut commands) = commands else {
             let shard = self.shard_of(order.user);
             return self.send(shard, Event::Fetched { want: order.want, succeeded: false });
         };
         let last = commands.pop();
-        commands.into_iter().for_each(|command| self.command(command, Then::Nothing));
+        for command in commands {
+            self.command(command, Then::Nothing, Heard::default());
+        }
         if let Some(last) = last {
-            self.command(last, Then::Fetched(order.user, order.want));
+            self.command(last, Then::Fetched(order.user, order.want), heard);
         }
     }
 
-    fn fetched(&mut self, order: &FetchOrder) -> Option<Vec<Command>> {
+    fn fetched(&mut self, order: &FetchOrder, heard: &mut Heard) -> Option<Vec<Command>> {
         match &order.want {
             Want::PrevBatch(room, sequence, event_id) => {
                 let token = format!("p{}-{}", order.room_id, event_of(event_id).1);
@@ -39,13 +43,13 @@ impl Simulation {
             }
             Want::Members(room) => {
                 let is_in = |_: &str, is: Is| matches!(is, Is::Join | Is::Invite);
-                Some(vec![self.members(order, *room, true, is_in)])
+                Some(vec![self.members((order, *room), true, is_in, heard)])
             }
             Want::Member(room, id) => {
-                Some(vec![self.members(order, *room, false, |user_id, _| user_id == id)])
+                Some(vec![self.members((order, *room), false, |user_id, _| user_id == id, heard)])
             }
-            Want::State(room) => self.state(order, *room),
-            Want::History(want) => self.history(order, want),
+            Want::State(room) => self.state(order, *room, heard),
+            Want::History(want) => self.history(order, want, heard),
             Want::JoinedRooms(user) => {
                 let number = self.user_number(order);
                 let rooms = self.homeserver.rooms.iter();
@@ -63,11 +67,11 @@ impl Simulation {
     }
 
     fn members(
-        &mut self,
-        order: &FetchOrder,
-        room: RoomNumber,
+        &self,
+        (order, room): (&FetchOrder, RoomNumber),
         complete: bool,
         is_wanted: impl Fn(&str, Is) -> bool,
+        heard: &mut Heard,
     ) -> Command {
         let number = room_of(&order.room_id);
         let of = &self.homeserver.rooms[number];
@@ -77,11 +81,16 @@ impl Simulation {
         });
         let indices: Vec<usize> = members.collect();
         let events = events(of, &indices);
-        self.tell_members(number, &indices);
+        self.tell_members(number, &indices, heard);
         Command::Members(MemberList { room, events, complete })
     }
 
-    fn state(&mut self, order: &FetchOrder, room: RoomNumber) -> Option<Vec<Command>> {
+    fn state(
+        &self,
+        order: &FetchOrder,
+        room: RoomNumber,
+        heard: &mut Heard,
+    ) -> Option<Vec<Command>> {
         let number = room_of(&order.room_id);
         let of = &self.homeserver.rooms[number];
         let indices: Vec<usize> =
@@ -89,11 +98,16 @@ impl Simulation {
         let user_id = self.book.world().user_id(order.user).expect("a user has an id").clone();
         let (who, events) = ((room, order.user), events(of, &indices));
         let parts = RoomState::in_parts(who, &user_id, order.knew, events)?;
-        self.tell_members(number, &indices);
+        self.tell_members(number, &indices, heard);
         Some(parts.into_iter().map(|part| Command::State(Box::new(part))).collect())
     }
 
-    fn history(&mut self, order: &FetchOrder, want: &HistoryWant) -> Option<Vec<Command>> {
+    fn history(
+        &mut self,
+        order: &FetchOrder,
+        want: &HistoryWant,
+        heard: &mut Heard,
+    ) -> Option<Vec<Command>> {
         let (number, user) = (room_of(&order.room_id), self.user_number(order));
         let of = &self.homeserver.rooms[number];
         let (stay, end) = of.stays(user).last().copied()?;
@@ -108,18 +122,16 @@ impl Simulation {
         if let Some(oldest) = indices.last() {
             self.visibility.give((number, user, stay), *oldest);
         }
-        self.tell_members(number, &indices);
+        self.tell_members(number, &indices, heard);
         let HistoryWant { room, user, before, .. } = *want;
         let end = (from > first).then(|| format!("p{}-{from}", order.room_id));
         Some(vec![Command::History(Box::new(History { room, user, before, events, end }))])
     }
 
-    fn tell_members(&mut self, room: usize, indices: &[usize]) {
+    fn tell_members(&self, room: usize, indices: &[usize], heard: &mut Heard) {
         let of = &self.homeserver.rooms[room];
         let members = indices.iter().filter(|index| of.events[**index].kind == MEMBER);
-        for index in members {
-            self.visibility.tell_member(&self.homeserver, room, *index);
-        }
+        heard.told.extend(members.map(|index| (room, *index)));
     }
 }
 

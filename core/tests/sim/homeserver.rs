@@ -6,7 +6,7 @@ use std::{
     fmt::Write as _,
 };
 
-use crate::account;
+use crate::{account, visibility::Heard};
 
 pub(crate) const MEMBER: &str = "m.room.member";
 /// Events of a room in an initial answer, and in a later one.
@@ -108,11 +108,7 @@ pub(crate) struct Homeserver {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Answer {
     pub(crate) body: String,
-    pub(crate) next: u64,
-    /// The oldest timeline event of each room that the user was in.
-    pub(crate) given: Vec<(usize, usize)>,
-    /// Member events: the room and the index.
-    pub(crate) told: Vec<(usize, usize)>,
+    pub(crate) heard: Heard,
 }
 
 pub(crate) fn user_id(user: usize) -> String {
@@ -345,8 +341,9 @@ impl Homeserver {
         if let Some(since) = since {
             self.devices[device].undelivered.retain(|stream, _| *stream > since);
         }
-        let mut answer = Answer { next: self.stream, ..Answer::default() };
-        self.devices[device].answered = answer.next;
+        let heard = Heard { user, next: self.stream, ..Heard::default() };
+        let mut answer = Answer { heard, ..Answer::default() };
+        self.devices[device].answered = self.stream;
         let mut sections: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for room in &self.users[user].rooms {
             if with_rooms && let Some((section, json)) = self.room(*room, user, since, &mut answer)
@@ -382,7 +379,7 @@ impl Homeserver {
             self.devices[device].undelivered.values().map(String::as_str).collect();
         answer.body = format!(
             r#"{{"next_batch":"s{}","rooms":{{{}}},"account_data":{{"events":[{}]}},"to_device":{{"events":[{}]}},"device_lists":{{"changed":[{}],"left":[{}]}},"device_one_time_keys_count":{{"signed_curve25519":50}}}}"#,
-            answer.next,
+            answer.heard.next,
             rooms.join(","),
             data.join(","),
             messages.join(","),
@@ -431,7 +428,7 @@ impl Homeserver {
                 let limit = if since.is_none() { TIMELINE.0 } else { TIMELINE.1 };
                 let begin = from.max((last.index + 1).saturating_sub(limit));
                 if stay.is_some() {
-                    answer.given.push((number, begin));
+                    answer.heard.given.push((number, begin));
                 }
                 let newly = stay.is_some() && before != Some(Is::Join);
                 let floor = if newly || since.is_none() { 0 } else { after };
@@ -522,7 +519,7 @@ impl Homeserver {
         )
         .expect("a string takes it");
         if begin < end {
-            answer.given.push((number, begin));
+            answer.heard.given.push((number, begin));
         }
         tell(number, room, &state, begin..end, answer);
         Some(self.body(room, &state, begin..end, limited, more))
@@ -594,7 +591,7 @@ fn tell(
 ) {
     let all = state.iter().copied().chain(timeline);
     let members = all.filter(|at| room.events[*at].kind == MEMBER);
-    answer.told.extend(members.map(|at| (number, at)));
+    answer.heard.told.extend(members.map(|at| (number, at)));
 }
 
 fn invite(room: &Room, user: usize, step: Step) -> String {

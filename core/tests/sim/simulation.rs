@@ -26,7 +26,7 @@ use crate::{
     homeserver::Homeserver,
     log,
     random::Random,
-    visibility::Visibility,
+    visibility::{Heard, Visibility},
 };
 
 pub(crate) const START_MS: u64 = 1_800_000_000_000;
@@ -155,7 +155,9 @@ pub(crate) struct Simulation {
     pub(crate) deltas_ms: Vec<u64>,
     /// When the last request of each connection reaches its shard.
     pub(crate) requests_ms: Vec<u64>,
-    pub(crate) commands: VecDeque<(Command, Then)>,
+    pub(crate) commands: VecDeque<(Command, Then, Heard)>,
+    /// The version of the world that each shard has.
+    pub(crate) versions: Vec<u64>,
     pub(crate) group: Option<(Group, Vec<Then>)>,
     pub(crate) drained: Vec<bool>,
     pub(crate) stopping: bool,
@@ -192,6 +194,7 @@ impl Simulation {
             deltas_ms: Vec::new(),
             requests_ms: Vec::new(),
             commands: VecDeque::new(),
+            versions: Vec::new(),
             group: None,
             drained: Vec::new(),
             stopping: false,
@@ -233,6 +236,8 @@ impl Simulation {
             || Shard::new(limits.clone(), Arc::clone(self.book.world()), self.now_ms, SECRET);
         self.shards = (0..self.settings.shards).map(|_| shard()).collect();
         self.deltas_ms = vec![self.now_ms; self.shards.len()];
+        self.versions = vec![self.book.world().version; self.shards.len()];
+        self.visibility.start();
         self.polls.clear();
         self.exchange.forget_given();
         self.commands.clear();
@@ -357,6 +362,9 @@ impl Simulation {
             return;
         }
         self.note(&format!("{shard} {}", name_of(&event)));
+        if let Event::Delta(delta) = &event {
+            self.versions[shard] = self.versions[shard].max(delta.world.version);
+        }
         let mut effects = Vec::new();
         self.shards[shard].apply(event, self.book.tables(), &mut effects);
         if self.random.chance(800) {
@@ -373,7 +381,7 @@ impl Simulation {
 
     fn carry_out(&mut self, shard: usize, effect: Effect) {
         match effect {
-            Effect::Respond { ticket, answer } => self.respond(ticket, &answer),
+            Effect::Respond { ticket, answer } => self.respond(shard, ticket, &answer),
             Effect::Poll(order) => {
                 self.note(&format!("{:?} {:?} {}", order.device, order.since, order.with_rooms));
                 let until = self.now_ms + order.timeout_ms;
@@ -394,7 +402,7 @@ impl Simulation {
                 self.send(shard, Event::Validated { user, device, token: asked, validation });
             }
             Effect::Fetch(order) => self.fetch(order),
-            Effect::Ledger(command) => self.command(command, Then::Nothing),
+            Effect::Ledger(command) => self.command(command, Then::Nothing, Heard::default()),
             Effect::Drained => self.drained[shard] = true,
         }
     }
@@ -430,11 +438,9 @@ impl Simulation {
         if since.is_none() {
             // An initial answer says nothing of what devices changed before it.
             for connection in self.connections.iter_mut().filter(|it| it.device == number) {
-                connection.floor = connection.floor.max(answer.next);
+                connection.floor = connection.floor.max(answer.heard.next);
             }
         }
-        let user = self.homeserver.devices[number].user;
-        self.visibility.tell(&self.homeserver, user, &answer);
         let next = batch.next_batch.clone();
         let command = Command::Polled(Box::new(Polled {
             user: order.user,
@@ -445,7 +451,7 @@ impl Simulation {
             asked_ms: order.asked_ms,
             batch,
         }));
-        self.command(command, Then::Polled(order, next));
+        self.command(command, Then::Polled(order, next), answer.heard);
     }
 
     fn failure(&mut self, number: usize, since: Option<u64>) -> PollOutcome {
@@ -474,7 +480,7 @@ impl Simulation {
 
     // The ledger.
 
-    pub(crate) fn command(&mut self, command: Command, then: Then) {
+    pub(crate) fn command(&mut self, command: Command, then: Then, heard: Heard) {
         if self.logs {
             log::command(self.now_ms, &command);
         }
@@ -482,7 +488,7 @@ impl Simulation {
             let delay_ms = self.random.between(0, 30);
             self.push(delay_ms, Job::Ledger);
         }
-        self.commands.push_back((command, then));
+        self.commands.push_back((command, then, heard));
     }
 
     fn take_in(&mut self) {
@@ -490,11 +496,13 @@ impl Simulation {
         let mut thens = Vec::new();
         let size = self.random.between(1, 4) as usize;
         for _ in 0..size {
-            let Some((command, then)) = self.commands.pop_front() else { break };
+            let Some((command, then, heard)) = self.commands.pop_front() else { break };
+            self.visibility.take_in(&self.homeserver, &heard);
             self.book.apply(&mut group, self.now_ms, command);
             thens.push(then);
         }
         if let Some(delta) = self.book.publish_early(&group) {
+            self.visibility.publish(delta.world.version);
             self.send_delta(&delta);
         }
         self.group = Some((group, thens));
@@ -504,7 +512,11 @@ impl Simulation {
 
     fn commit(&mut self) {
         let Some((group, thens)) = self.group.take() else { return };
-        if let Some(delta) = self.book.commit(&group) {
+        let late = self.book.commit(&group);
+        // Where nobody is concerned, the next world is the first that has it.
+        self.visibility.publish(self.book.world().version);
+        self.visibility.commit();
+        if let Some(delta) = late {
             self.send_delta(&delta);
         }
         for then in thens {

@@ -1,39 +1,58 @@
 //! Who may see what, by the truth and by what the homeserver has told Luge
 //! (the leak check).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use serde_json::Value;
 
-use crate::homeserver::{Answer, Homeserver, Is, MEMBER, event_of, room_of, user_id};
+use crate::homeserver::{Homeserver, Is, MEMBER, event_of, room_of, user_id};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Visibility {
     /// For each stay (room, user, its beginning), the oldest event that the
     /// homeserver gave the user.
     given: BTreeMap<(usize, usize, u64), usize>,
-    /// Member events that any answer has told of.
-    told: BTreeSet<(usize, usize)>,
-    /// When each was told first.
-    told_ms: BTreeMap<(usize, usize), u64>,
+    /// Member events that any answer has told of, and the first version of the
+    /// world that had each.
+    told: BTreeMap<(usize, usize), u64>,
+    /// Those that the ledger has taken in, and that no world has yet.
+    taken_in: Vec<(usize, usize)>,
+    /// Those of which the world is not yet durable.
+    fleeting: Vec<(usize, usize)>,
 }
 
-/// How long news may be on their way to a shard.
-const ON_THE_WAY_MS: u64 = 2_000;
+/// What an answer of the homeserver's tells, and whom.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Heard {
+    pub(crate) user: usize,
+    pub(crate) next: u64,
+    /// The oldest timeline event of each room that the user was in.
+    pub(crate) given: Vec<(usize, usize)>,
+    /// Member events: the room and the index.
+    pub(crate) told: Vec<(usize, usize)>,
+}
 
 impl Visibility {
-    /// Luge is about to take in an answer to `user`'s device.
-    pub(crate) fn tell(&mut self, homeserver: &Homeserver, user: usize, answer: &Answer) {
-        for (room, oldest) in &answer.given {
-            let stays = homeserver.rooms[*room].stays(user);
-            let stay = stays.iter().rev().find(|(begin, _)| *begin <= answer.next);
+    /// The ledger takes in an answer.
+    pub(crate) fn take_in(&mut self, homeserver: &Homeserver, heard: &Heard) {
+        for (room, oldest) in &heard.given {
+            let stays = homeserver.rooms[*room].stays(heard.user);
+            let stay = stays.iter().rev().find(|(begin, _)| *begin <= heard.next);
             if let Some((begin, _)) = stay {
-                let first = self.given.entry((*room, user, *begin)).or_insert(*oldest);
+                let first = self.given.entry((*room, heard.user, *begin)).or_insert(*oldest);
                 *first = (*first).min(*oldest);
             }
         }
-        for (room, index) in &answer.told {
-            self.tell_member(homeserver, *room, *index);
+        self.taken_in.extend(&heard.told);
+    }
+
+    /// What was taken in is part of this version of the world.
+    pub(crate) fn publish(&mut self, version: u64) {
+        for event in self.taken_in.drain(..) {
+            if let Entry::Vacant(entry) = self.told.entry(event) {
+                entry.insert(version);
+                self.fleeting.push(event);
+            }
         }
     }
 
@@ -44,13 +63,24 @@ impl Visibility {
         *first = (*first).min(oldest);
     }
 
-    pub(crate) fn tell_member(&mut self, homeserver: &Homeserver, room: usize, index: usize) {
-        self.told.insert((room, index));
-        self.told_ms.entry((room, index)).or_insert(homeserver.now_ms);
+    /// What was published is durable.
+    pub(crate) fn commit(&mut self) {
+        self.fleeting.clear();
     }
 
-    /// Looks for what `user` may not see in an answer that was made at `made_ms`.
-    pub(crate) fn check(&self, homeserver: &Homeserver, user: usize, answer: &Value, made_ms: u64) {
+    /// The process starts again: what was not durable is not known any more, and
+    /// what was is part of the first world.
+    pub(crate) fn start(&mut self) {
+        self.taken_in.clear();
+        for event in self.fleeting.drain(..) {
+            self.told.remove(&event);
+        }
+        self.told.values_mut().for_each(|version| *version = 0);
+    }
+
+    /// Looks for what `user` may not see in an answer that was made from a
+    /// version of the world.
+    pub(crate) fn check(&self, homeserver: &Homeserver, user: usize, answer: &Value, version: u64) {
         for (room_id, entry) in answer["rooms"].as_object().into_iter().flatten() {
             let room = room_of(room_id);
             for (place, is_state) in [("timeline", false), ("required_state", true)] {
@@ -60,7 +90,13 @@ impl Visibility {
                     let id = event["event_id"].as_str().expect("an event id");
                     let own = event["type"] == MEMBER && event["state_key"] == *user_id(user);
                     assert!(
-                        own || self.sees(homeserver, user, room, event_of(id).1, is_state),
+                        own || self.sees(
+                            homeserver,
+                            user,
+                            (room, event_of(id).1),
+                            is_state,
+                            version
+                        ),
                         "@u{user}:x is shown {id} in {place}, which is not theirs to see"
                     );
                 }
@@ -71,11 +107,10 @@ impl Visibility {
             for (room_id, _) in rooms.into_iter().flatten() {
                 let room = room_of(room_id);
                 let steps = homeserver.rooms[room].members.get(&user);
-                let known = steps.into_iter().flatten().rev().find(|step| {
-                    let told_ms = self.told_ms.get(&(room, step.index));
-                    let long_ago = made_ms - ON_THE_WAY_MS;
-                    step.is == Is::Join || told_ms.is_some_and(|at_ms| *at_ms <= long_ago)
-                });
+                let known =
+                    steps.into_iter().flatten().rev().find(|step| {
+                        step.is == Is::Join || self.knows((room, step.index), version)
+                    });
                 assert!(
                     known.is_some_and(|step| step.is == Is::Join),
                     "@u{user}:x is shown {extension} of {room_id}"
@@ -84,30 +119,26 @@ impl Visibility {
         }
     }
 
+    /// Whether a version of the world has been told of a member event.
+    fn knows(&self, event: (usize, usize), version: u64) -> bool {
+        self.told.get(&event).is_some_and(|told| *told <= version)
+    }
+
     fn sees(
         &self,
         homeserver: &Homeserver,
         user: usize,
-        room: usize,
-        index: usize,
+        (room, index): (usize, usize),
         is_state: bool,
+        version: u64,
     ) -> bool {
         let of = &homeserver.rooms[room];
         let stream = of.events[index].stream;
         of.stays(user).into_iter().any(|(begin, end)| {
             let Some(first) = self.given.get(&(room, user, begin)) else { return false };
             let ended = end.filter(|end| {
-                let steps = of.members[&user].iter();
-                let step = steps.rev().find(|step| step.stream == *end);
-                // Of two answers to different users the later may come first:
-                // what was told before the end was, was nobody's to hold back.
-                let told_ms = |index| self.told_ms.get(&(room, index)).copied();
-                step.is_some_and(|step| {
-                    let came_before = told_ms(index).is_some_and(|event_ms| {
-                        told_ms(step.index).is_none_or(|end_ms| event_ms <= end_ms)
-                    });
-                    self.told.contains(&(room, step.index)) && !came_before
-                })
+                let step = of.members[&user].iter().rev().find(|step| step.stream == *end);
+                step.is_some_and(|step| self.knows((room, step.index), version))
             });
             (is_state || *first <= index) && ended.is_none_or(|end| stream <= end)
         })

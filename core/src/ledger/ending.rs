@@ -1,0 +1,249 @@
+//! Where a stay ended: how far its user may see the room's timeline, and which
+//! of their last events it lacks.
+//!
+//! Several pollers tell of a room, and whoever tells first that somebody has
+//! left may know less of their last events than their own poller does. What it
+//! alone was given is kept apart from the room's timeline, for them.
+
+use super::{
+    fold::Fold,
+    polled::Poll,
+    summary::content,
+    timeline::{LOOKED_AT_MAX, record},
+    user_room::{NOTHING, ended, is_over},
+};
+use crate::{
+    id::{RoomNumber, UserNumber},
+    record::{EventRecord, Membership, Place, UserRoomRecord, key},
+    request::MEMBER,
+    upstream::{RoomBatch, SyncEvent},
+    view::Table,
+    world::Room,
+};
+
+/// Events of an ended stay that are kept for its user beside the timeline: the
+/// newest of what one answer gave.
+const ENDING_MAX: usize = 100;
+
+/// What a user is left with.
+pub(super) struct Ending {
+    /// The last number of the timeline that leads up to `event_ids`, or to the
+    /// end itself; `None` where there is none.
+    pub(super) leads_to: Option<u64>,
+    /// The last events, where the timeline lacks some of them.
+    pub(super) event_ids: Vec<String>,
+}
+
+impl Fold<'_> {
+    /// The last number that somebody may see whose stay was ended by the event at
+    /// `place`, sent at `sent_ms`.
+    ///
+    /// What the timeline does not have lies in one of its gaps, or behind it.
+    /// Which one only clocks can tell: in front of the first event that was sent
+    /// later. Clocks differ, so that a single event proves nothing: the search
+    /// ends in a stretch without a gap in which nothing was sent later.
+    pub(super) fn end_of_stay(&self, room: &Room, place: Place, sent_ms: u64) -> u64 {
+        if place.timeline {
+            return place.sequence;
+        }
+        let timeline = |sequence| key::event(room.number, Place { timeline: true, sequence });
+        let (mut end, mut looked_at, mut has_later) = (0, 0, false);
+        let to = timeline(place.sequence.saturating_add(1));
+        self.scan_back(Table::Events, &timeline(0), &to, &mut |key, archive| {
+            let Some(event) = EventRecord::access(archive) else { return true };
+            if event.origin_server_ts > sent_ms {
+                (end, has_later) = (0, true);
+            } else if end == 0 {
+                end = key::sequence_of(key).unwrap_or(0);
+            }
+            let is_over = event.gap_before && !std::mem::replace(&mut has_later, false);
+            looked_at += 1;
+            if looked_at >= LOOKED_AT_MAX {
+                end = 0;
+            }
+            !is_over && looked_at < LOOKED_AT_MAX
+        });
+        end
+    }
+
+    /// What the answer that tells a user of their end leaves them with: `told`
+    /// is its whole timeline. What of it the room's timeline up to `until` does
+    /// not have, or not in this place, is kept for them.
+    pub(super) fn ending(
+        &mut self,
+        poll: Poll,
+        room: &Room,
+        (batch, told): (&RoomBatch, &[SyncEvent]),
+        until: u64,
+    ) -> Ending {
+        let run = self.run(room.number, told, until);
+        let leads_to = run.last().copied();
+        if run.len() == told.len() {
+            return Ending { leads_to, event_ids: Vec::new() };
+        }
+        let begin = run.len().saturating_sub(1).max(told.len().saturating_sub(ENDING_MAX));
+        for (index, event) in told.iter().enumerate().skip(begin) {
+            let prev_batch = batch.prev_batch.as_ref().filter(|_| index == 0);
+            let place = self.keep_apart(room.number, event, prev_batch);
+            self.note_own_event(poll, room.number, event, Some((place, true)));
+        }
+        let event_ids = told[begin..].iter().map(|event| event.event_id.clone()).collect();
+        Ending { leads_to, event_ids }
+    }
+
+    /// Ends the stays of which somebody is told the end by events that may be old,
+    /// the oldest first, and that did not end them by becoming part of the
+    /// timeline or the state. Such news is older than a stay whose member event was sent later, or
+    /// just then.
+    pub(super) fn old_ends(&mut self, poll: Poll, room: &Room, told: &RoomBatch) {
+        let events = || told.state.iter().chain(&told.timeline);
+        for (index, event) in events().enumerate() {
+            let Some(before) = self.joined_other(to, room, event) else { continue };
+            let content = content(&event.json);
+            let membership = content.text("membership");
+            let goes_on = events()
+                .skip(index + 1)
+                .any(|later| later.kind == MEMBER && later.state_key == event.state_key);
+            if goes_on || matches!(membership, None | Some("join")) {
+                continue;
+            }
+            let own = before.own_event.and_then(|place| self.event(room.number, place));
+            let is_old = own.is_none_or(|own| event.origin_server_ts <= own.origin_server_ts);
+            let known = self.place(room.number, &event.event_id);
+            if is_old || known.is_some_and(|place| place.timeline) {
+                continue;
+            }
+            let place = self.keep_apart(room.number, event, None);
+            self.member_changed(room, (event, place), membership, (u64::MAX, None));
+        }
+    }
+
+    /// Whose member event it is, where they are another than who polled, and
+    /// joined as far as is known.
+    fn joined_other(&self, to: UserNumber, room: &Room, event: &SyncEvent) -> Option<UserRoomRecord> {
+        let user_id = event.state_key.as_deref().filter(|_| event.kind == MEMBER)?;
+        let user =
+            self.ledger.world.user_numbers.get(user_id).filter(|user| **user != to)?;
+        let of_user = self.user_room(*user, room)?;
+        (of_user.membership == Membership::Join).then_some(of_user)
+    }
+
+    /// Takes in that somebody has a new member event, whoever's poller told it: a
+    /// local user who is out is out at once, and who is asked in again was out
+    /// before. `ends_before` is the number that the event stands before, where
+    /// its own does not say so.
+    pub(super) fn member_changed(
+        &mut self,
+        room: &Room,
+        (event, place): (&SyncEvent, Place),
+        membership: Option<&str>,
+        (knew, ends_before): (u64, Option<u64>),
+    ) {
+        let Some(user_id) = event.state_key.as_deref() else { return };
+        let Some(user) = self.ledger.world.user_numbers.get(user_id).copied() else { return };
+        let is_end = matches!(membership, Some("leave" | "ban"));
+        if !is_end && !matches!(membership, Some("invite" | "knock")) {
+            return;
+        }
+        let Some(before) = self.user_room(user, room).filter(|it| !is_over(it.membership)) else {
+            return;
+        };
+        // They have come back since, as their own poller has told; if not, it
+        // will tell.
+        let joined = before.membership == Membership::Join;
+        let own = before.own_event.filter(|_| joined);
+        let own = own.and_then(|place| self.event(room.number, place));
+        let since_ms = own.map_or(before.since_ms, |own| own.origin_server_ts);
+        let is_old = before.since > knew && event.origin_server_ts < since_ms;
+        if is_old || (!is_end && (!joined || event.origin_server_ts <= since_ms)) {
+            return;
+        }
+        // Until their own poller tells more, what is known of their last events
+        // is the end itself.
+        let lacks_end = is_end && joined && (!place.timeline || ends_before.is_some());
+        let since = match ends_before {
+            _ if !is_end => self.before_the_gap(room, place, event.origin_server_ts),
+            Some(number) => number.saturating_sub(1),
+            None => self.end_of_stay(room, place, event.origin_server_ts),
+        };
+        let how = || ended(&event.json, &event.sender, user_id);
+        let after = UserRoomRecord {
+            membership: if is_end { how() } else { Membership::Leave },
+            since,
+            since_ms: self.now_ms,
+            own_event: is_end.then_some(place),
+            visible_from: if joined { before.visible_from } else { NOTHING },
+            history_from: if joined { before.history_from } else { NOTHING },
+            notification_count: 0,
+            highlight_count: 0,
+            stripped: Vec::new(),
+            ending: lacks_end.then(|| event.event_id.clone()).into_iter().collect(),
+            ..before.clone()
+        };
+        self.set_user_room(user, room, Some(&before), after);
+    }
+
+    /// The last number in front of the gap before an event. Who was asked in again
+    /// had left in there, or in an earlier one.
+    fn before_the_gap(&self, room: &Room, place: Place, sent_ms: u64) -> u64 {
+        let timeline = |sequence| key::event(room.number, Place { timeline: true, sequence });
+        let to = timeline(self.end_of_stay(room, place, sent_ms).saturating_add(1));
+        let (mut last, mut looked_at, mut is_past) = (0, 0, false);
+        self.scan_back(Table::Events, &timeline(0), &to, &mut |key, archive| {
+            last = key::sequence_of(key).filter(|_| is_past).unwrap_or(0);
+            is_past |= EventRecord::access(archive).is_some_and(|event| event.gap_before);
+            looked_at += 1;
+            last == 0 && looked_at < LOOKED_AT_MAX
+        });
+        last
+    }
+
+    /// The numbers of the first events of `told`, as far as they lie in the
+    /// timeline up to `until` in this order and without a gap.
+    fn run(&self, room: RoomNumber, told: &[SyncEvent], until: u64) -> Vec<u64> {
+        let mut run: Vec<u64> = Vec::new();
+        for event in told {
+            let place = self.place(room, &event.event_id);
+            let is_there = |place: &Place| place.timeline && place.sequence <= until;
+            let Some(place) = place.filter(is_there) else { break };
+            if run.last().is_some_and(|last| !self.leads_to(room, *last, place.sequence)) {
+                break;
+            }
+            run.push(place.sequence);
+        }
+        run
+    }
+
+    /// Whether the timeline goes on from one number to another without a gap.
+    fn leads_to(&self, room: RoomNumber, from: u64, to: u64) -> bool {
+        let timeline = |sequence| key::event(room, Place { timeline: true, sequence });
+        let (mut gap, mut looked_at) = (to <= from, 0);
+        let range = (timeline(from.saturating_add(1)), timeline(to.saturating_add(1)));
+        self.scan_back(Table::Events, &range.0, &range.1, &mut |_, archive| {
+            looked_at += 1;
+            gap |= looked_at > LOOKED_AT_MAX
+                || EventRecord::access(archive).is_some_and(|event| event.gap_before);
+            !gap
+        });
+        !gap
+    }
+
+    /// Keeps an event beside the timeline, where it has it not.
+    fn keep_apart(
+        &mut self,
+        room: RoomNumber,
+        event: &SyncEvent,
+        prev_batch: Option<&String>,
+    ) -> Place {
+        let known = self.place(room, &event.event_id);
+        if let Some(place) = known.filter(|place| place.timeline || prev_batch.is_none()) {
+            return place;
+        }
+        let place = known.unwrap_or_else(|| Place { timeline: false, sequence: self.next().0 });
+        let record = record(event, self.now_ms, false, prev_batch.cloned());
+        self.put(Table::Events, key::event(room, place), record.encode());
+        let id = key::event_id(room, &event.event_id);
+        self.put(Table::EventIds, id, &*key::place_bytes(place));
+        place
+    }
+}

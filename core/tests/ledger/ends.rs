@@ -1,0 +1,184 @@
+//! How a stay ends: what its user sees of the room then, whoever tells of the
+//! end first, and however much of the room that poller knows.
+
+use luge_core::{
+    ledger::{Command, MemberList},
+    record::Membership,
+    upstream::{RoomBatch, SyncEvent},
+};
+use serde_json::json;
+
+use crate::table::{
+    ALICE, BOB, Books, CAROL, Who, create, joined, kick, left, limited, member, member_after,
+    message, messages, name, with_state,
+};
+
+const DAVE: &str = "@dave:example.org";
+
+/// A room that three have been told of up to `m5`.
+fn shared() -> (Books, [Who; 3]) {
+    let mut books = Books::new();
+    let all = [ALICE, BOB, DAVE].map(|user_id| books.sign_in(user_id, "A"));
+    let mut timeline = vec![create(), member("join1", ALICE, "join"), member("join2", BOB, "join")];
+    timeline.push(member("join3", DAVE, "join"));
+    timeline.extend(messages(&["m4", "m5"]));
+    for who in all {
+        books.poll(who, vec![joined(timeline.clone())]);
+    }
+    (books, all)
+}
+
+const BEFORE: [&str; 6] = ["create0", "join1", "join2", "join3", "m4", "m5"];
+
+fn leaves(id: &str, user_id: &str) -> SyncEvent {
+    member_after(id, user_id, "join", "leave")
+}
+
+/// A gap, behind it two messages; Bob has left in between.
+fn told_with_a_gap() -> RoomBatch {
+    with_state(limited(messages(&["m20", "m21"])), vec![leaves("leave11", BOB)])
+}
+
+fn end_of_bob(ids: &[&str]) -> RoomBatch {
+    let mut timeline = messages(ids);
+    timeline.push(leaves("leave11", BOB));
+    RoomBatch { prev_batch: Some("before".to_owned()), ..left(timeline) }
+}
+
+#[test]
+fn an_end_that_another_tells_of_out_of_a_gap_is_shown_alone_behind_a_gap() {
+    let (mut books, [alice, bob, _]) = shared();
+    books.poll(alice, vec![told_with_a_gap()]);
+    assert_eq!(books.of_user(bob).unwrap().membership, Membership::Leave);
+    assert_eq!(books.visible(bob), ["leave11"]);
+    assert!(books.is_limited(bob));
+}
+
+#[test]
+fn the_last_events_are_the_leavers_own_where_others_had_a_gap_there() {
+    for tells_first in [true, false] {
+        let (mut books, [alice, bob, dave]) = shared();
+        if tells_first {
+            books.poll(alice, vec![told_with_a_gap()]);
+        } else {
+            books.poll(alice, vec![limited(messages(&["m20", "m21"]))]);
+        }
+        books.poll(bob, vec![end_of_bob(&["m9", "m10"])]);
+        assert_eq!(books.visible(bob), ["m9", "m10", "leave11"], "{tells_first}");
+        assert!(books.is_limited(bob));
+        assert_eq!(books.event("m9").unwrap().prev_batch.as_deref(), Some("before"));
+        for other in [alice, dave] {
+            assert_eq!(books.visible(other), ["m20", "m21"], "{tells_first}");
+        }
+    }
+}
+
+#[test]
+fn the_last_events_go_on_from_what_is_known() {
+    let (mut books, [alice, bob, _]) = shared();
+    books.poll(alice, vec![joined(messages(&["m6"]))]);
+    books.poll(alice, vec![told_with_a_gap()]);
+    books.poll(bob, vec![end_of_bob(&["m6", "m7"])]);
+    let end = ["m6", "m7", "leave11"];
+    assert_eq!(books.visible(bob), [&BEFORE[..], &end[..]].concat());
+    assert!(!books.is_limited(bob));
+    assert_eq!(books.visible(alice), ["m20", "m21"]);
+}
+
+#[test]
+fn the_last_events_stay_visible_when_others_are_told_of_them() {
+    let (mut books, [alice, bob, dave]) = shared();
+    books.poll(alice, vec![told_with_a_gap()]);
+    books.poll(bob, vec![end_of_bob(&["m9", "m10"])]);
+    let mut timeline = messages(&["m10"]);
+    timeline.extend([leaves("leave11", BOB), message("m12")]);
+    books.poll(dave, vec![RoomBatch { limited: true, ..joined(timeline) }]);
+    assert_eq!(books.visible(bob), ["m9", "m10", "leave11"]);
+}
+
+#[test]
+fn an_end_told_as_history_adds_nothing_to_what_others_see() {
+    let (mut books, [alice, bob, _]) = shared();
+    let end = RoomBatch { limited: true, ..end_of_bob(&["m9", "m10"]) };
+    books.poll(bob, vec![end]);
+    assert_eq!(books.visible(bob), ["m9", "m10", "leave11"]);
+    assert_eq!(books.visible(alice), BEFORE);
+}
+
+#[test]
+fn a_kick_in_what_another_is_told_as_history_ends_the_stay() {
+    let (mut books, [_, bob, dave]) = shared();
+    let timeline = vec![kick("kick11", BOB), message("m12"), leaves("leave13", DAVE)];
+    books.poll(dave, vec![RoomBatch { limited: true, ..left(timeline) }]);
+    assert_eq!(books.of_user(bob).unwrap().membership, Membership::Kick);
+    assert_eq!(books.visible(bob), ["kick11"]);
+    assert_eq!(books.visible(dave), ["kick11", "m12", "leave13"]);
+    assert!(!books.sees_state(bob, "m.room.member", DAVE));
+}
+
+#[test]
+fn a_kick_in_history_is_older_than_a_join_that_was_sent_later() {
+    let (mut books, [alice, bob, dave]) = shared();
+    let back = || vec![leaves("leave6", BOB), member_after("join14", BOB, "leave", "join")];
+    books.poll(alice, vec![joined(back())]);
+    books.poll(bob, vec![limited(back())]);
+    let timeline = vec![kick("kick11", BOB), message("m12"), leaves("leave13", DAVE)];
+    books.poll(dave, vec![RoomBatch { limited: true, ..left(timeline) }]);
+    assert_eq!(books.of_user(bob).unwrap().membership, Membership::Join);
+}
+
+#[test]
+fn an_end_that_comes_behind_later_events_shows_none_of_them() {
+    let (mut books, [alice, bob, dave]) = shared();
+    books.poll(dave, vec![joined(vec![name("name20", &json!("later")), message("m21")])]);
+    let timeline = vec![leaves("leave11", BOB), name("name20", &json!("later")), message("m21")];
+    books.poll(alice, vec![joined(timeline)]);
+    assert_eq!(books.visible(bob), ["leave11"]);
+    assert!(!books.sees_state(bob, "m.room.name", ""));
+    assert!(books.sees_state(alice, "m.room.name", ""));
+}
+
+#[test]
+fn a_clock_that_is_behind_shows_nothing_from_behind_the_end() {
+    let (mut books, [alice, bob, _]) = shared();
+    let batch = limited(messages(&["m30", "m4-late"]));
+    let state = vec![name("name29", &json!("later")), leaves("leave11", BOB)];
+    books.poll(alice, vec![with_state(batch, state)]);
+    assert_eq!(books.visible(bob), ["leave11"]);
+    assert!(!books.sees_state(bob, "m.room.name", ""));
+}
+
+#[test]
+fn state_that_was_fetched_apart_and_is_later_than_the_end_is_not_shown() {
+    let (mut books, [_, bob, _]) = shared();
+    let room = books.number();
+    let events =
+        vec![member("join30", CAROL, "join"), member("join4", "@erin:example.org", "join")];
+    books.apply(Command::Members(MemberList { room, events, complete: false }));
+    books.poll(bob, vec![end_of_bob(&["m6"])]);
+    assert_eq!(books.visible(bob).last().unwrap(), "leave11");
+    assert!(!books.sees_state(bob, "m.room.member", CAROL));
+    assert!(books.sees_state(bob, "m.room.member", "@erin:example.org"));
+}
+
+#[test]
+fn who_is_asked_in_again_was_out_in_the_gap_before() {
+    let (mut books, [alice, bob, _]) = shared();
+    let again = member_after("invite25", BOB, "leave", "invite");
+    books.poll(alice, vec![limited(vec![message("m20"), again, message("m26")])]);
+    let record = books.of_user(bob).unwrap();
+    assert_eq!((record.membership, record.own_event), (Membership::Leave, None));
+    assert_eq!(books.visible(bob), BEFORE);
+}
+
+#[test]
+fn an_invite_that_a_join_has_followed_ends_nothing() {
+    let (mut books, [alice, bob, _]) = shared();
+    let back = || {
+        let invite = member_after("invite7", BOB, "leave", "invite");
+        vec![leaves("leave6", BOB), invite, member_after("join8", BOB, "invite", "join")]
+    };
+    books.poll(bob, vec![limited(back())]);
+    books.poll(alice, vec![joined(back())]);
+    assert_eq!(books.of_user(bob).unwrap().membership, Membership::Join);
+}
