@@ -494,7 +494,9 @@ impl Simulation {
     fn take_in(&mut self) {
         let mut group = Group::default();
         let mut thens = Vec::new();
-        let size = self.random.between(1, 4) as usize;
+        // What has piled up is taken in together.
+        let most = (self.commands.len() as u64 / 4).clamp(4, 256);
+        let size = self.random.between(1, most) as usize;
         for _ in 0..size {
             let Some((command, then, heard)) = self.commands.pop_front() else { break };
             self.visibility.take_in(&self.homeserver, &heard);
