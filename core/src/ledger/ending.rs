@@ -91,26 +91,25 @@ impl Fold<'_> {
         Ending { leads_to, event_ids }
     }
 
-    /// Ends the stays of which somebody is told the end by events that may be old,
-    /// the oldest first, and that did not end them by becoming part of the
-    /// timeline or the state. Such news is older than a stay whose member event was sent later, or
-    /// just then.
-    pub(super) fn old_ends(&mut self, poll: Poll, room: &Room, told: &RoomBatch) {
-        let events = || told.state.iter().chain(&told.timeline);
+    /// Ends the stays of which `to` is told the end by events that may be old, the
+    /// oldest first, and that did not end them by becoming part of the timeline
+    /// or the state. Such news is older than a stay whose member event was sent
+    /// later, or just then.
+    pub(super) fn old_ends(&mut self, to: UserNumber, room: &Room, told: &[&SyncEvent]) {
+        let events = || told.iter().copied();
         for (index, event) in events().enumerate() {
             let Some(before) = self.joined_other(to, room, event) else { continue };
             let content = content(&event.json);
             let membership = content.text("membership");
-            let goes_on = events()
-                .skip(index + 1)
-                .any(|later| later.kind == MEMBER && later.state_key == event.state_key);
-            if goes_on || matches!(membership, None | Some("join")) {
+            if matches!(membership, None | Some("join")) {
                 continue;
             }
+            let mut later = events().skip(index + 1);
+            let goes_on = later.any(|it| it.kind == MEMBER && it.state_key == event.state_key);
             let own = before.own_event.and_then(|place| self.event(room.number, place));
             let is_old = own.is_none_or(|own| event.origin_server_ts <= own.origin_server_ts);
             let known = self.place(room.number, &event.event_id);
-            if is_old || known.is_some_and(|place| place.timeline) {
+            if goes_on || is_old || known.is_some_and(|place| place.timeline) {
                 continue;
             }
             let place = self.keep_apart(room.number, event, None);
@@ -118,12 +117,16 @@ impl Fold<'_> {
         }
     }
 
-    /// Whose member event it is, where they are another than who polled, and
-    /// joined as far as is known.
-    fn joined_other(&self, to: UserNumber, room: &Room, event: &SyncEvent) -> Option<UserRoomRecord> {
+    /// What is known of whose member event it is, where that is not who is told,
+    /// and joined as far as is known.
+    fn joined_other(
+        &self,
+        to: UserNumber,
+        room: &Room,
+        event: &SyncEvent,
+    ) -> Option<UserRoomRecord> {
         let user_id = event.state_key.as_deref().filter(|_| event.kind == MEMBER)?;
-        let user =
-            self.ledger.world.user_numbers.get(user_id).filter(|user| **user != to)?;
+        let user = self.ledger.world.user_numbers.get(user_id).filter(|user| **user != to)?;
         let of_user = self.user_room(*user, room)?;
         (of_user.membership == Membership::Join).then_some(of_user)
     }

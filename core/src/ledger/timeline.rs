@@ -151,8 +151,9 @@ impl Fold<'_> {
         let newest = batch.timeline.last().map_or(0, |event| event.origin_server_ts);
         let is_older = newest < stored.origin_server_ts;
         if batch.section == Section::Leave {
-            // It ends where the user left, whenever it was asked for.
-            return is_older;
+            // It ends where the user left, whenever it was asked for. In doubt it is
+            // theirs alone: who is still there is told of it by another.
+            return self.has_later(room, newest);
         }
         if room.last_event.0 <= poll.knew || stored.first_seen_ms < poll.asked_ms {
             return false;
@@ -164,6 +165,20 @@ impl Fold<'_> {
             return self.gap_after(room, poll.knew);
         }
         is_older
+    }
+
+    /// Whether anything behind the timeline's last gap was sent later.
+    fn has_later(&self, room: &Room, sent_ms: u64) -> bool {
+        let timeline = |sequence| key::event(room.number, Place { timeline: true, sequence });
+        let (mut later, mut looked_at) = (false, 0);
+        let to = timeline(room.last_event.0.saturating_add(1));
+        self.scan_back(Table::Events, &timeline(0), &to, &mut |_, archive| {
+            let Some(event) = EventRecord::access(archive) else { return true };
+            looked_at += 1;
+            later = looked_at > LOOKED_AT_MAX || event.origin_server_ts > sent_ms;
+            !later && !event.gap_before
+        });
+        later
     }
 
     /// Whether a chunk is a part of the room's timeline: somebody who was only

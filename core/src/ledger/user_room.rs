@@ -352,8 +352,8 @@ impl Fold<'_> {
             let since = late.map_or(before.since, |place| {
                 self.end_of_stay(own.room, place, self.sent_ms(own.room, place))
             });
-            let is_same = (late.is_some() || own_event == before.own_event)
-                && before.visible_from != NOTHING;
+            let is_same =
+                (late.is_some() || own_event == before.own_event) && before.visible_from != NOTHING;
             let was_joined = was.as_deref().map_or(is_same, |was| was == "join");
             let known = UserRoomRecord { membership, since, own_event, ..before.clone() };
             let ending = self.fuller_ending(own, &known, was_joined);

@@ -182,3 +182,12 @@ fn an_invite_that_a_join_has_followed_ends_nothing() {
     books.poll(alice, vec![joined(back())]);
     assert_eq!(books.of_user(bob).unwrap().membership, Membership::Join);
 }
+
+#[test]
+fn a_clock_that_is_behind_makes_no_news_of_the_last_events() {
+    let (mut books, [alice, bob, _]) = shared();
+    books.poll(alice, vec![limited(messages(&["m20", "m4-late"]))]);
+    books.poll(bob, vec![end_of_bob(&["m9", "m10"])]);
+    assert_eq!(books.visible(bob), ["m9", "m10", "leave11"]);
+    assert_eq!(books.visible(alice), ["m20", "m4-late"]);
+}

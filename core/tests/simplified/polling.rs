@@ -330,6 +330,30 @@ fn a_second_device_shares_the_rooms() {
     assert!(luge.poll(&second).expect("it is polled").with_rooms);
 }
 
+/// Goal: a device that began without rooms, and to whose beginning nobody has
+/// told of them yet, is none that another may rely on: neither would be told of
+/// what happened in between.
+#[test]
+fn a_device_that_relies_on_another_is_not_relied_on() {
+    for has_caught_up in [false, true] {
+        let (mut luge, alice) = room();
+        luge.ask(&alice, request());
+        luge.sync(&alice, json!({}));
+        luge.wait(1_000);
+        let second = luge.sign_in(ALICE, "B");
+        luge.ask(&second, request());
+        luge.sync_without_rooms(&second, json!({}));
+        if has_caught_up {
+            luge.sync(&alice, json!({}));
+            luge.sync(&second, json!({}));
+        }
+        luge.end_poll(&alice, PollOutcome::SinceRejected);
+        luge.wait(1_000);
+        let poll = luge.poll(&alice).expect("it is polled");
+        assert_eq!((&poll.since, poll.with_rooms), (&None, !has_caught_up));
+    }
+}
+
 /// Goal: a stop answers who waits; the positions are good afterwards.
 #[test]
 fn a_stop_answers_who_waits() {

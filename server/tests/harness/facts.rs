@@ -71,7 +71,7 @@ impl RoomFacts {
         }
         let from = places.first().map_or(self.events.len(), |first| (*first).max(stay));
         let lacks: Vec<_> = (from..self.events.len())
-            .filter(|at| !places.contains(at) && !self.may_end_before(&places, *at))
+            .filter(|at| !places.contains(at))
             .map(|at| (at, &self.events[at]))
             .collect();
         if !lacks.is_empty() {
@@ -82,14 +82,5 @@ impl RoomFacts {
         }
         (timeline.len() < wanted.min(self.truth.timeline.len()))
             .then(|| format!("is {} events long: {places:?}", timeline.len()))
-    }
-
-    /// Whether this may be missing at the end of what is shown to who has left: where another's
-    /// poller tells first that they did, their last events may not be there yet, and are then not
-    /// shown. That is a known fault (docs/conformance.md): a hole in between, or anything from
-    /// behind the end, is not forgiven.
-    fn may_end_before(&self, places: &[usize], at: usize) -> bool {
-        let has_left = matches!(self.truth.membership, Membership::Leave | Membership::Ban);
-        has_left && places.last().is_none_or(|last| *last < at)
     }
 }
