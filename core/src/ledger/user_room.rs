@@ -347,14 +347,16 @@ impl Fold<'_> {
             && is_over(before.membership)
         {
             let own_event = place.or(before.own_event);
-            // Of an end that was found without its event, the event tells more.
-            let late = place.filter(|_| before.own_event.is_none());
+            let is_found = before.own_event.is_none();
+            let was_there = before.visible_from != NOTHING;
+            let is_same = was_there && (is_found || own_event == before.own_event);
+            let was_joined = was.as_deref().map_or(is_same, |was| was == "join");
+            // Of an end that was found without its event, the event tells more: not
+            // where the user was out and asked in again before it.
+            let late = place.filter(|_| is_found && (was_joined || !was_there));
             let since = late.map_or(before.since, |place| {
                 self.end_of_stay(own.room, place, self.sent_ms(own.room, place))
             });
-            let is_same =
-                (late.is_some() || own_event == before.own_event) && before.visible_from != NOTHING;
-            let was_joined = was.as_deref().map_or(is_same, |was| was == "join");
             let known = UserRoomRecord { membership, since, own_event, ..before.clone() };
             let ending = self.fuller_ending(own, &known, was_joined);
             return Some(UserRoomRecord { ending, ..known });

@@ -172,6 +172,18 @@ fn who_is_asked_in_again_was_out_in_the_gap_before() {
 }
 
 #[test]
+fn who_declines_that_invite_sees_nothing_from_behind_the_gap() {
+    let (mut books, [alice, bob, _]) = shared();
+    let again = member_after("invite25", BOB, "leave", "invite");
+    let declined = member_after("leave27", BOB, "invite", "leave");
+    books.poll(alice, vec![limited(vec![message("m20"), again, message("m26")])]);
+    books.poll(alice, vec![joined(vec![declined.clone()])]);
+    books.poll(bob, vec![left(vec![declined])]);
+    assert!(books.of_user(bob).unwrap().own_event.is_some());
+    assert_eq!(books.visible(bob), BEFORE);
+}
+
+#[test]
 fn an_invite_that_a_join_has_followed_ends_nothing() {
     let (mut books, [alice, bob, _]) = shared();
     let back = || {
