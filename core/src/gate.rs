@@ -472,9 +472,13 @@ impl<'a> Gate<'a> {
         // has it: whether the user is in the room then is not known here yet.
         let own = !self.is_joined() && self.of_user.own_event == Some(place);
         let is_there = self.is_joined() || self.has_left();
+        // Who is out is not told of what came in a timeline later than in a state
+        // block, nor of what was sent later.
         let is_later = || {
             let is_out = !self.is_joined();
-            entry.changed.to_native() > self.visible.1 || (is_out && self.is_sent_later(place))
+            let in_timeline = if is_out && place.timeline { place.sequence } else { 0 };
+            entry.changed.to_native().max(in_timeline) > self.visible.1
+                || (is_out && self.is_sent_later(place))
         };
         let is_seen = is_there && (own || !is_later());
         is_seen.then_some(place)

@@ -203,3 +203,13 @@ fn a_clock_that_is_behind_makes_no_news_of_the_last_events() {
     assert_eq!(books.visible(bob), ["m9", "m10", "leave11"]);
     assert_eq!(books.visible(alice), ["m20", "m4-late"]);
 }
+
+#[test]
+fn state_that_moves_into_the_timeline_behind_the_end_is_not_shown() {
+    let (mut books, [alice, bob, dave]) = shared();
+    let end = RoomBatch { limited: true, ..left(vec![leaves("leave13", DAVE)]) };
+    books.poll(dave, vec![end]);
+    books.poll(alice, vec![joined(vec![kick("kick12", BOB), leaves("leave13", DAVE)])]);
+    assert_eq!(books.visible(bob).last().unwrap(), "kick12");
+    assert!(!books.sees_state(bob, "m.room.member", DAVE));
+}
