@@ -5,18 +5,48 @@
 )]
 
 use std::{
+    cell::Cell,
     io,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::stream::Stream;
 
 /// A stream as hyper wants it.
 #[derive(Debug)]
-pub(crate) struct HyperStream(pub(crate) Stream);
+pub(crate) struct HyperStream {
+    pub(crate) stream: Stream,
+    /// What is read before anything of the stream.
+    ahead: Bytes,
+    unflushed: Rc<Cell<bool>>,
+}
+
+impl HyperStream {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self { stream, ahead: Bytes::new(), unflushed: Rc::default() }
+    }
+
+    /// The same after something else that is to be read first.
+    pub(crate) fn after(ahead: Bytes, stream: Stream) -> Self {
+        Self { ahead, ..Self::new(stream) }
+    }
+
+    /// True while hyper holds something that it has begun to write, and not
+    /// flushed.
+    pub(crate) fn unflushed(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.unflushed)
+    }
+
+    /// The stream, and what was to be read before it and was not.
+    pub(crate) fn into_parts(self) -> (Stream, Bytes) {
+        (self.stream, self.ahead)
+    }
+}
 
 impl hyper::rt::Read for HyperStream {
     fn poll_read(
@@ -27,7 +57,12 @@ impl hyper::rt::Read for HyperStream {
         // SAFETY: bytes are only written through `ReadBuf`, which never makes an initialised byte
         // uninitialised again.
         let mut buffer = ReadBuf::uninit(unsafe { cursor.as_mut() });
-        ready!(Pin::new(&mut self.0).poll_read(context, &mut buffer))?;
+        if self.ahead.is_empty() {
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+        } else {
+            let size = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead.split_to(size));
+        }
         let filled = buffer.filled().len();
         // SAFETY: `ReadBuf` vouches for the first `filled` bytes: they are initialised, and lie
         // within the cursor's own buffer.
@@ -42,19 +77,23 @@ impl hyper::rt::Write for HyperStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+        self.unflushed.set(true);
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+        // hyper flushes once everything that it holds is written.
+        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(context));
+        self.unflushed.set(false);
+        Poll::Ready(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_write_vectored(
@@ -62,7 +101,8 @@ impl hyper::rt::Write for HyperStream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(context, slices)
+        self.unflushed.set(true);
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 }
 
@@ -76,7 +116,7 @@ mod tests {
     use crate::driver::Driver;
 
     #[test]
-    fn only_bytes_that_arrived_count_as_initialised() {
+    fn only_bytes_that_arrived_count_as_initialised_behind_what_was_read_ahead() {
         for driver in Driver::available() {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
@@ -85,7 +125,8 @@ mod tests {
                 peer.write_all(b"seven b").unwrap();
             });
             let arrived = driver.block_on(async move {
-                let mut stream = HyperStream(Stream::connect(address).await.unwrap());
+                let stream = Stream::connect(address).await.unwrap();
+                let mut stream = HyperStream::after(Bytes::from_static(b"before "), stream);
                 let mut arrived = Vec::new();
                 loop {
                     let mut space = [MaybeUninit::uninit(); 4];
@@ -99,7 +140,7 @@ mod tests {
                     arrived.extend_from_slice(buffer.filled());
                 }
             });
-            assert_eq!(arrived.unwrap(), b"seven b");
+            assert_eq!(arrived.unwrap(), b"before seven b");
             peer.join().unwrap();
         }
     }

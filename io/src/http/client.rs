@@ -190,7 +190,9 @@ impl Client {
                 Attempt::Unsent(_) => return Err(closed_before_use()),
             }
         }
-        match exchange(self.connect(&target).await?, request, timeouts).await? {
+        // Apart, since a new connection is rare, and its future would be part of every request's.
+        let lease = Box::pin(self.connect(&target)).await?;
+        match exchange(lease, request, timeouts).await? {
             Attempt::Answered(response) => Ok(response),
             Attempt::Unsent(_) => Err(closed_before_use()),
         }
@@ -215,7 +217,7 @@ impl Client {
         let stream = stream.with_stall_max(config.write_stall_max);
         let handshake = http1::Builder::new()
             .max_buf_size(config.header_bytes_max.max(8 << 10))
-            .handshake(HyperStream(stream));
+            .handshake(HyperStream::new(stream));
         // hyper exchanges no bytes here, so there is nothing to wait for.
         let (sender, connection) = timeout(config.connect_timeout, handshake)
             .await

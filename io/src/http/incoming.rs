@@ -18,6 +18,9 @@ use crate::{
     time::{Sleep, sleep_until},
 };
 
+/// A whole body of fewer bytes than this is copied out of its connection's buffer.
+const COPIED_BYTES_MAX: usize = 8 << 10;
+
 /// A body that arrives. It stays on its shard. Dropping a request's body unread is harmless;
 /// dropping a response's before its end closes that connection.
 pub struct Incoming {
@@ -29,6 +32,8 @@ pub struct Incoming {
     is_upgrade: bool,
     /// Set when the body is dropped before its end.
     given_up: Option<Rc<Cell<bool>>>,
+    /// Set once everything has been taken from the wire.
+    ended: Option<Rc<Cell<bool>>>,
 }
 
 enum Source {
@@ -46,6 +51,7 @@ impl Incoming {
             lease: None,
             is_upgrade: false,
             given_up: None,
+            ended: None,
         }
     }
 
@@ -57,6 +63,13 @@ impl Incoming {
     /// Has `given_up` set when the body is dropped before its end.
     pub(crate) fn with_notice(mut self, given_up: Rc<Cell<bool>>) -> Self {
         self.given_up = Some(given_up);
+        self
+    }
+
+    /// Says when everything has been taken from the wire.
+    pub(crate) fn with_end(mut self, ended: Rc<Cell<bool>>) -> Self {
+        ended.set(self.is_end_stream());
+        self.ended = Some(ended);
         self
     }
 
@@ -88,6 +101,7 @@ impl Incoming {
             lease: None,
             is_upgrade: false,
             given_up: None,
+            ended: None,
         }
     }
 
@@ -110,7 +124,12 @@ impl Incoming {
         let Some(first) = self.chunk().await else { return Ok(Bytes::new()) };
         let first = first?;
         if self.is_end_stream() {
-            return if first.len() <= max { Ok(first) } else { Err(BodyError::TooLarge { max }) };
+            return match first.len() {
+                // A slice of the connection's buffer would keep all of it, for as long as it is kept.
+                ..COPIED_BYTES_MAX if first.len() <= max => Ok(Bytes::copy_from_slice(&first)),
+                length if length <= max => Ok(first),
+                _ => Err(BodyError::TooLarge { max }),
+            };
         }
         let mut whole = Vec::with_capacity(self.expected(first.len(), max));
         self.fill(first, &mut whole, max).await?;
@@ -173,6 +192,12 @@ impl Incoming {
         Ok(())
     }
 
+    fn note_end(&self) {
+        if let Some(ended) = &self.ended {
+            ended.set(true);
+        }
+    }
+
     /// Ready once patience with the next chunk, or with the whole body, has ended.
     fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.sleep.is_none() {
@@ -204,6 +229,7 @@ impl hyper::body::Body for Incoming {
             Poll::Ready(Some(Ok(frame))) => {
                 self.sleep = None;
                 if self.is_end_stream() {
+                    self.note_end();
                     self.lease.take().map(Lease::check_in).unwrap_or_default();
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -213,6 +239,7 @@ impl hyper::body::Body for Incoming {
                 Poll::Ready(Some(Err(BodyError::broken(error))))
             }
             Poll::Ready(None) => {
+                self.note_end();
                 self.sleep = None;
                 self.lease.take().map(Lease::check_in).unwrap_or_default();
                 Poll::Ready(None)

@@ -4,6 +4,7 @@
 //! hyper's own types do not leave this folder.
 
 pub mod body;
+mod call;
 pub mod client;
 mod connect;
 pub mod headers;

@@ -121,7 +121,7 @@ impl Pool {
             {
                 let parts = connection.into_parts();
                 // Nobody asks for it unless the response was an upgrade.
-                drop(hand_over.send(Upgraded::new(parts.io.0, parts.read_buf)));
+                drop(hand_over.send(Upgraded::new(parts.io.stream, parts.read_buf)));
             }
         }));
         self.lease(Link { sender, leased, taken_over, _alive: alive }, target)

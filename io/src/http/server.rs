@@ -4,7 +4,7 @@
 //! own connection.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     convert::Infallible,
     future::{Future, poll_fn},
     io,
@@ -16,9 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures_util::{
     FutureExt,
-    future::{LocalBoxFuture, select},
+    future::{Either, select},
 };
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use monoio::{
@@ -30,7 +31,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     gate::{Gate, Permit},
-    http::{Body, Incoming, Upgraded, listener::BoundSocket},
+    http::{
+        Body, Incoming, Upgraded,
+        call::{Answering, Call, TakeOver},
+        listener::BoundSocket,
+    },
     hyper_stream::HyperStream,
     stop::Stop,
     stream::Stream,
@@ -66,6 +71,9 @@ pub struct ServerConfig {
     pub body_timeout: Duration,
     /// A response that the client takes nothing of for so long ends its connection. Default: 30 s.
     pub write_stall_max: Duration,
+    /// A handler that takes longer is waited for without hyper and its buffers, once the request is
+    /// here whole: a client that waits for news then needs less memory. Default: 1 s.
+    pub park_after: Duration,
     /// TLS, if this end speaks it. Default: none.
     pub tls: Option<ServerTls>,
     /// For a TLS handshake. Default: 10 s.
@@ -81,6 +89,7 @@ impl Default for ServerConfig {
             body_chunk_timeout: Duration::from_secs(20),
             body_timeout: Duration::from_mins(15),
             write_stall_max: Duration::from_secs(30),
+            park_after: Duration::from_secs(1),
             tls: None,
             tls_handshake_timeout: Duration::from_secs(10),
         }
@@ -197,7 +206,7 @@ impl<H: Handler> Server<H> {
         let Some(permit) = refusals else { return };
         drop(task::spawn(async move {
             if stream.write_all(REFUSAL).await.is_ok() {
-                linger(stream).await;
+                Box::pin(linger(stream)).await;
             }
             drop(permit);
         }));
@@ -215,100 +224,178 @@ impl<H: Handler> Server<H> {
     }
 
     async fn connection(self: &Rc<Self>, stream: Stream, peer: SocketAddr) -> io::Result<()> {
-        let stream = match &self.config.tls {
+        let mut stream = match &self.config.tls {
             None => stream,
             Some(tls) => {
-                let handshake = stream.secure_as_server(tls.0.clone());
+                // What is done once is kept apart, or it would be part of every connection's task.
+                let handshake = Box::pin(stream.secure_as_server(tls.0.clone()));
                 timeout(self.config.tls_handshake_timeout, handshake)
                     .await
                     .map_err(|elapsed| io::Error::new(io::ErrorKind::TimedOut, elapsed))??
             }
         };
-        let upgrade = Rc::new(RefCell::new(None));
-        let service = Service { server: Rc::clone(self), peer, upgrade: Rc::clone(&upgrade) };
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(HyperTimer)
-            .header_read_timeout(self.config.header_timeout)
-            .max_buf_size(self.config.header_bytes_max.max(8 << 10))
-            .serve_connection(HyperStream(stream), service);
-        let parts = self.converse(connection).await?;
-        let (stream, ahead) = (parts.io.0, parts.read_buf);
-        match upgrade.take() {
-            None => linger(stream).await,
+        let call = Rc::new(Call::default());
+        let mut ahead = Bytes::new();
+        loop {
+            let wire = HyperStream::after(ahead, stream);
+            let ended = self.speak(wire, peer, &call).await?;
+            stream = ended.stream;
+            if !ended.parks {
+                return self.end(stream, ended.ahead, call.take_upgrade()).await;
+            }
+            match self.park(&call, &mut stream, ended.ahead).await? {
+                Some(first) => ahead = first,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// What follows HTTP on a connection: another protocol, or its end.
+    async fn end(&self, stream: Stream, ahead: Bytes, upgrade: Option<TakeOver>) -> io::Result<()> {
+        match upgrade {
+            None => Box::pin(linger(stream)).await,
             Some(take_over) => {
                 let taken = take_over(Upgraded::new(stream, ahead));
-                let stopped = async { sleep_until(self.stop.fired().await).await };
-                select(taken, pin!(stopped)).await;
+                let stopped = Box::pin(async { sleep_until(self.stop.fired().await).await });
+                select(taken, stopped).await;
             }
         }
         Ok(())
     }
 
-    /// Runs the connection to its end; after the stop's signal, to the end of its current response.
+    /// Waits for the handler without hyper: what the next hyper reads first, if the client is still
+    /// there.
+    async fn park(
+        &self,
+        call: &Call,
+        stream: &mut Stream,
+        ahead: Bytes,
+    ) -> io::Result<Option<Bytes>> {
+        tracing::trace!("a connection waits without hyper");
+        let answered = pin!(call.wait(stream, ahead));
+        let stopped = pin!(async { sleep_until(self.stop.fired().await).await });
+        match select(answered, stopped).await {
+            Either::Left((answered, _)) => answered,
+            Either::Right(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the server stops")),
+        }
+    }
+
+    /// Speaks HTTP until the connection ends, or its handler takes long.
+    async fn speak(
+        self: &Rc<Self>,
+        wire: HyperStream,
+        peer: SocketAddr,
+        call: &Rc<Call>,
+    ) -> io::Result<Ended> {
+        let unflushed = wire.unflushed();
+        let service = Service { server: Rc::clone(self), peer, call: Rc::clone(call) };
+        let mut connection = hyper::server::conn::http1::Builder::new()
+            .timer(HyperTimer)
+            .header_read_timeout(self.config.header_timeout)
+            .max_buf_size(self.config.header_bytes_max.max(8 << 10))
+            .serve_connection(wire, service);
+        let parks = self.converse(&mut connection, call, &unflushed).await?;
+        // What hyper was given to poll must not take the handler with it.
+        let handler = if parks { call.take_handler() } else { None };
+        let parts = connection.into_parts();
+        call.put_handler(handler);
+        let (stream, rest) = parts.io.into_parts();
+        let ahead =
+            if rest.is_empty() { parts.read_buf } else { [parts.read_buf, rest].concat().into() };
+        Ok(Ended { stream, ahead, parks })
+    }
+
+    /// Runs the connection to its end, or until its handler has taken long: true then. After the
+    /// stop's signal, to the end of its current response.
     async fn converse(
         &self,
-        mut connection: hyper::server::conn::http1::Connection<HyperStream, Service<H>>,
-    ) -> io::Result<hyper::server::conn::http1::Parts<HyperStream, Service<H>>> {
+        connection: &mut hyper::server::conn::http1::Connection<HyperStream, Service<H>>,
+        call: &Call,
+        unflushed: &Cell<bool>,
+    ) -> io::Result<bool> {
         let mut stopped = pin!(self.stop.fired());
-        let mut patience = None;
+        let (mut patience, mut parks) = (None, None);
         poll_fn(|context| {
+            // First, so that a response that waits for a new hyper is seen before a stop.
+            if let Poll::Ready(outcome) = connection.poll_without_shutdown(context) {
+                return Poll::Ready(outcome.map_err(io::Error::other).map(|()| false));
+            }
             if patience.is_none()
                 && let Poll::Ready(deadline) = stopped.as_mut().poll(context)
             {
-                Pin::new(&mut connection).graceful_shutdown();
+                Pin::new(&mut *connection).graceful_shutdown();
                 patience = Some(sleep_until(deadline));
+                if let Poll::Ready(outcome) = connection.poll_without_shutdown(context) {
+                    return Poll::Ready(outcome.map_err(io::Error::other).map(|()| false));
+                }
             }
-            if let Poll::Ready(outcome) = connection.poll_without_shutdown(context) {
-                return Poll::Ready(outcome.map_err(io::Error::other));
-            }
-            match &mut patience {
-                Some(patience) => Pin::new(patience)
+            if let Some(patience) = &mut patience {
+                return Pin::new(patience)
                     .poll(context)
-                    .map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the server stops"))),
-                None => Poll::Pending,
+                    .map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the server stops")));
             }
+            let Some(at) = call.parks_at(self.config.park_after).filter(|_| !unflushed.get())
+            else {
+                parks = None;
+                return Poll::Pending;
+            };
+            let sleep = parks.get_or_insert_with(|| sleep_until(at));
+            if sleep.deadline() != at {
+                *sleep = sleep_until(at);
+            }
+            Pin::new(sleep).poll(context).map(|()| Ok(true))
         })
-        .await?;
-        Ok(connection.into_parts())
+        .await
     }
 }
 
-type TakeOver = Box<dyn FnOnce(Upgraded) -> LocalBoxFuture<'static, ()>>;
+/// What hyper left of a connection.
+struct Ended {
+    stream: Stream,
+    /// What it had read and not used.
+    ahead: Bytes,
+    /// Its handler goes on without it.
+    parks: bool,
+}
 
 struct Service<H> {
     server: Rc<Server<H>>,
     peer: SocketAddr,
-    upgrade: Rc<RefCell<Option<TakeOver>>>,
+    call: Rc<Call>,
 }
 
 impl<H: Handler> hyper::service::Service<Request<hyper::body::Incoming>> for Service<H> {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = LocalBoxFuture<'static, Result<Response<Body>, Infallible>>;
+    type Future = Answering;
 
     fn call(&self, request: Request<hyper::body::Incoming>) -> Self::Future {
+        let call = &self.call;
+        if call.is_answered() {
+            return call.handle(None);
+        }
         let config = &self.server.config;
-        let deadline = Instant::now() + config.body_timeout;
-        let chunk_timeout = config.body_chunk_timeout;
+        let now = Instant::now();
+        call.begin(&request, now);
+        let (deadline, chunk_timeout) = (now + config.body_timeout, config.body_chunk_timeout);
         let given_up = Rc::new(Cell::new(false));
         let notice = Rc::clone(&given_up);
         let request = request.map(|body| {
-            Incoming::new(body, chunk_timeout).with_deadline(deadline).with_notice(notice)
+            let body = Incoming::new(body, chunk_timeout).with_deadline(deadline);
+            body.with_notice(notice).with_end(call.body_ended())
         });
-        let (server, peer, upgrade) =
-            (Rc::clone(&self.server), self.peer, Rc::clone(&self.upgrade));
-        Box::pin(async move {
+        let (server, peer) = (Rc::clone(&self.server), self.peer);
+        let handler = Box::pin(async move {
             let mut response = server.handler.handle(request, peer).await;
-            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                *upgrade.borrow_mut() = response.body_mut().take_over();
-            } else if given_up.get() {
+            if given_up.get() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 // Nobody reads the rest, so that nothing can follow it: the client must know, or it
                 // sends its next request to a connection that is being closed.
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
-            Ok(response)
-        })
+            response
+        });
+        call.handle(Some(handler))
     }
 }
 
@@ -317,7 +404,7 @@ impl<H: Handler> hyper::service::Service<Request<hyper::body::Incoming>> for Ser
 async fn linger(mut stream: Stream) {
     let discard = async {
         stream.shutdown().await?;
-        let mut space = [0; 4096];
+        let mut space = vec![0; 4096];
         let mut left = LINGER_BYTES_MAX;
         while 0 < left {
             match stream.read(&mut space).await? {

@@ -3,6 +3,7 @@
 
 mod client;
 mod lifetime;
+mod parked;
 mod process;
 mod server;
 mod setup;

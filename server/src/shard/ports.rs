@@ -5,7 +5,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::Poll,
     time::Duration,
@@ -192,7 +192,7 @@ impl Ports {
         let ports = Rc::clone(self);
         drop(task::spawn(async move {
             let (user, device) = (order.user, order.device);
-            let poll = upstream::poll(&ports.config.homeserver, &ports.config.taker, &order);
+            let poll = pin!(upstream::poll(&ports.config.homeserver, &ports.config.taker, &order));
             if let Some(outcome) = unless(poll, cancelled).await {
                 ports.polls.borrow_mut().remove(&device);
                 ports.tell(Event::PollFinished { user, device, outcome });
@@ -256,10 +256,10 @@ const WIND_UP_PAUSE: Duration = Duration::from_millis(10);
 
 /// What the future comes to, unless it is cancelled before.
 async fn unless(
-    future: impl Future<Output = PollOutcome>,
+    mut future: Pin<&mut impl Future<Output = PollOutcome>>,
     cancelled: oneshot::Receiver<()>,
 ) -> Option<PollOutcome> {
-    let (mut future, mut cancelled) = (pin!(future), pin!(cancelled));
+    let mut cancelled = pin!(cancelled);
     poll_fn(|context| {
         if let Poll::Ready(outcome) = future.as_mut().poll(context) {
             return Poll::Ready(Some(outcome));
