@@ -7,6 +7,7 @@
 //! - [`sync`] is `/sync` version 2 over that state, as Synapse answers it; [`api`] the rest of the client-server API,
 //!   without a transport ([`model::Homeserver::handle`]).
 //! - [`faults`] lets a user's next answers go wrong in a named way.
+//! - [`traffic`] counts what was asked of it, and by which device.
 //! - [`conversation`] keeps people talking.
 //! - [`server`] serves all of it over HTTP, on a thread of its own ([`server::Simulated`]).
 //!
@@ -21,4 +22,5 @@ pub mod model;
 pub mod random;
 pub mod server;
 pub mod sync;
+pub mod traffic;
 mod words;

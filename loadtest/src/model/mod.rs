@@ -27,6 +27,7 @@ pub use truth::{RoomTruth, Truth};
 
 use crate::faults::Faults;
 use crate::random::{Random, mix};
+use crate::traffic::Traffic;
 
 /// Unix milliseconds.
 pub type Milliseconds = u64;
@@ -51,6 +52,9 @@ pub struct Homeserver {
     pub(crate) woken: BTreeSet<String>,
     pub(crate) syncs_count: u64,
     pub(crate) initial_syncs_count: u64,
+    pub(crate) traffic: Traffic,
+    /// First answers that were made beforehand, by user.
+    pub(crate) prepared: BTreeMap<String, Vec<u8>>,
     /// How the server answers.
     pub options: Options,
     /// What goes wrong, and for whom.
@@ -199,6 +203,8 @@ impl Homeserver {
             woken: BTreeSet::new(),
             syncs_count: 0,
             initial_syncs_count: 0,
+            traffic: Traffic::default(),
+            prepared: BTreeMap::new(),
             options: Options::default(),
             faults: Faults::default(),
         }
@@ -254,6 +260,12 @@ impl Homeserver {
     /// Whose token this is, be it still good or not.
     pub fn token_owner(&self, token: &str) -> Option<&TokenOwner> {
         self.tokens.get(token)
+    }
+
+    /// Makes this the answer to a user's next `/sync` without `since`, whatever it asks for: where the making of a large
+    /// answer is not to be measured.
+    pub fn prepare_first_answer(&mut self, user_id: &str, body: Vec<u8>) {
+        self.prepared.insert(user_id.to_owned(), body);
     }
 
     /// How many `/sync` requests were answered, long polls counted once.

@@ -4,11 +4,13 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
 
-use luge_loadtest::api::encode;
+use crate::common::{LAZY, NOW, call, people, sync_target};
+use luge_loadtest::api::{Answer, Request, encode};
 use luge_loadtest::conversation::Pace;
 use luge_loadtest::faults::Fault;
 use luge_loadtest::model::Size;
 use luge_loadtest::server::Simulated;
+use luge_loadtest::traffic::{Count, Kind};
 use serde_json::{Value, json};
 
 fn small() -> Simulated {
@@ -145,4 +147,37 @@ fn conversation_goes_on_until_hushed() {
     handle.hush().unwrap();
     simulated.stop();
     assert!(handle.act(|_, _| ()).is_err());
+}
+
+/// Goal: the cost of each device can be told apart, a long poll counts once, and
+/// an answer that was made beforehand is given once.
+#[test]
+fn traffic_is_counted_by_device_and_kind() {
+    let (mut homeserver, [alice]) = people(["alice"]);
+    let other = homeserver.log_in(&alice.user_id, Some("OTHER")).unwrap();
+    homeserver.prepare_first_answer(&alice.user_id, b"{\"next_batch\":\"made\"}".to_vec());
+    let first = call(&mut homeserver, &alice, "GET", &sync_target(None, LAZY, ""), None);
+    assert_eq!(first.json()["next_batch"], "made");
+    let second = call(&mut homeserver, &other, "GET", &sync_target(None, LAZY, ""), None);
+    let next = second.json()["next_batch"].as_str().unwrap().to_owned();
+    assert_ne!(next, "made");
+
+    let target = sync_target(Some(&next), LAZY, "&timeout=1000");
+    let mut poll = Request::get(&target, Some(&other.access_token));
+    let Answer::Wait(wait) = homeserver.handle(&poll, NOW) else { panic!("nothing is new") };
+    poll.waiting_until = Some(wait.until);
+    let Answer::Ready(reply) = homeserver.handle(&poll, wait.until) else {
+        panic!("its time is over")
+    };
+
+    let traffic = homeserver.traffic();
+    let first = traffic.of(&alice.device_id, Kind::FirstSync);
+    assert_eq!((first.asked, first.answered, first.bytes_out), (1, 1, 21));
+    let polled = traffic.of("OTHER", Kind::Sync);
+    assert_eq!((polled.asked, polled.answered), (1, 1));
+    assert_eq!(polled.bytes_out, reply.body.len() as u64);
+    assert_eq!(polled.bytes_in, target.len() as u64 - 1);
+    assert_eq!(traffic.of_all("OTHER").asked, 2);
+    traffic.clear();
+    assert_eq!(traffic.of_all("OTHER"), Count::default());
 }

@@ -1,7 +1,8 @@
-//! A Luge of our own: started as a child process, asked about its CPU time and
-//! memory, and ended by its id.
+//! Processes of our own, and what they use: a Luge, or a bare server, started as
+//! a child and ended by its id; and the meter of any process.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::Path,
     process::{Child, Command, Stdio},
@@ -9,45 +10,106 @@ use std::{
 };
 
 use luge_io::time::{clock, sleep};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 
 use crate::Failure;
 
 /// For it to accept connections.
-const START_PATIENCE: Duration = Duration::from_secs(30);
+const START_PATIENCE: Duration = Duration::from_mins(1);
 /// For it to end when asked to.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(2);
 
-/// A running `luge serve`. Dropping it kills it.
+/// Lets this process and its children have as many open files as the system
+/// allows: each waiting client is one on either side.
+pub(crate) fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where it is refused, connections fail later, and say why.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// What a process uses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Meter(u32);
+
+impl Meter {
+    /// The meter of a process of this machine.
+    pub(crate) fn of(process_id: u32) -> Self {
+        Self(process_id)
+    }
+
+    /// CPU time so far, user and system together.
+    pub(crate) fn cpu(self) -> Result<Duration, Failure> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0))?;
+        // The second field is a name in brackets, which may hold anything.
+        let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+        let ticks: u64 = fields.skip(11).take(2).filter_map(|it| it.parse::<u64>().ok()).sum();
+        Ok(Duration::from_millis(ticks * 1_000 / rustix::param::clock_ticks_per_second()))
+    }
+
+    /// Resident memory, in bytes, files that are mapped not counted.
+    pub(crate) fn memory(self) -> Result<u64, Failure> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        Ok(kib.ok_or("the system does not tell of memory")? << 10)
+    }
+}
+
+/// A running server of ours. Dropping it kills it.
 pub(crate) struct Luge {
     child: Child,
     pub(crate) url: String,
+    pub(crate) meter: Meter,
 }
 
 impl Luge {
-    /// Starts it in front of `homeserver`, with its data in `folder`.
+    /// Starts `luge serve` in front of `homeserver`, with its data in `folder`.
     pub(crate) async fn start(
         program: &Path,
         homeserver: &str,
         folder: &Path,
         shards: u16,
     ) -> Result<Self, Failure> {
+        let shards = shards.to_string();
+        Self::start_with(program, homeserver, folder, &["--shards", &shards]).await
+    }
+
+    /// The same with further arguments.
+    pub(crate) async fn start_with(
+        program: &Path,
+        homeserver: &str,
+        folder: &Path,
+        more: &[&str],
+    ) -> Result<Self, Failure> {
+        let data = folder.join("data");
+        let serve = ["--log", "warn", "serve", "--homeserver", homeserver];
+        let mut arguments: Vec<&OsStr> = serve.iter().map(OsStr::new).collect();
+        arguments.extend(["--listen", "127.0.0.1:0", "--data"].map(OsStr::new));
+        arguments.push(data.as_os_str());
+        arguments.extend(more.iter().map(OsStr::new));
+        Self::run(program, &arguments, folder).await
+    }
+
+    /// Starts a program that writes its URL to the file after `--ready-file`.
+    pub(crate) async fn run(
+        program: &Path,
+        arguments: &[&OsStr],
+        folder: &Path,
+    ) -> Result<Self, Failure> {
         let ready = folder.join("ready");
         drop(fs::remove_file(&ready));
         let child = Command::new(program)
-            .args(["--log", "warn", "serve", "--homeserver", homeserver, "--listen", "127.0.0.1:0"])
-            .arg("--shards")
-            .arg(shards.to_string())
-            .arg("--data")
-            .arg(folder.join("data"))
+            .args(arguments)
             .arg("--ready-file")
             .arg(&ready)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
             .map_err(|error| format!("{} does not start: {error}", program.display()))?;
-        let mut luge = Self { child, url: String::new() };
+        let meter = Meter::of(child.id());
+        let mut luge = Self { child, url: String::new(), meter };
         let begun = clock::monotonic();
         loop {
             if let Ok(url) = fs::read_to_string(&ready)
@@ -57,30 +119,23 @@ impl Luge {
                 return Ok(luge);
             }
             if let Some(status) = luge.child.try_wait()? {
-                return Err(format!("Luge ended with {status}").into());
+                return Err(format!("{} ended with {status}", program.display()).into());
             }
             if begun.elapsed() > START_PATIENCE {
-                return Err("Luge does not get ready".into());
+                return Err(format!("{} does not get ready", program.display()).into());
             }
             sleep(PAUSE).await;
         }
     }
 
-    /// CPU time so far, user and system together.
+    /// As [`Meter::cpu`].
     pub(crate) fn cpu(&self) -> Result<Duration, Failure> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The second field is a name in brackets, which may hold anything.
-        let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
-        let ticks: u64 = fields.skip(11).take(2).filter_map(|it| it.parse::<u64>().ok()).sum();
-        Ok(Duration::from_millis(ticks * 1_000 / rustix::param::clock_ticks_per_second()))
+        self.meter.cpu()
     }
 
-    /// Resident memory, in bytes, files that are mapped not counted.
+    /// As [`Meter::memory`].
     pub(crate) fn memory(&self) -> Result<u64, Failure> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        Ok(kib.ok_or("the system does not tell of memory")? << 10)
+        self.meter.memory()
     }
 
     /// Asks it to stop, and waits until it has: how long that took.

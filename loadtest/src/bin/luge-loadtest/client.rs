@@ -33,6 +33,34 @@ impl Network {
         let config = ClientConfig { idle_per_host_max: 20_000, ..ClientConfig::default() };
         Ok(Self(Client::new(config, ClientTls::new(&Roots::Mozilla)?, Resolver::start()?)))
     }
+
+    /// What a homeserver answers to a GET.
+    pub(crate) async fn get(&self, url: &str, token: &str) -> Result<String, Failure> {
+        self.ask(Request::get(url), token, Body::empty()).await
+    }
+
+    /// What a homeserver answers to a PUT.
+    pub(crate) async fn put(&self, url: &str, token: &str, body: String) -> Result<(), Failure> {
+        self.ask(Request::put(url), token, Body::from(body)).await.map(drop)
+    }
+
+    async fn ask(
+        &self,
+        request: http::request::Builder,
+        token: &str,
+        body: Body,
+    ) -> Result<String, Failure> {
+        let request = request
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body)?;
+        let timeouts = Timeouts { header: PATIENCE, body_chunk: PATIENCE };
+        let answer = self.0.fetch(request, timeouts, ANSWER_BYTES_MAX).await?;
+        if answer.status() != StatusCode::OK {
+            return Err(format!("the homeserver answers {}", answer.status()).into());
+        }
+        Ok(String::from_utf8(answer.into_body().to_vec())?)
+    }
 }
 
 /// One device's one connection.
@@ -42,6 +70,7 @@ pub(crate) struct Device {
     url: Rc<str>,
     token: Rc<str>,
     conn_id: Rc<str>,
+    timeline_limit: u32,
 }
 
 /// An answer.
@@ -77,7 +106,14 @@ impl Device {
             url: url.trim_end_matches('/').into(),
             token: token.into(),
             conn_id: conn_id.into(),
+            timeline_limit: 1,
         }
+    }
+
+    /// The same, with so many events of each room.
+    pub(crate) fn with_timeline(mut self, timeline_limit: u32) -> Self {
+        self.timeline_limit = timeline_limit;
+        self
     }
 
     /// The room list up to and including `until`.
@@ -88,7 +124,8 @@ impl Device {
         timeout_ms: u64,
     ) -> Result<Answer, Failure> {
         let lists = format!(
-            r#"{{"all_rooms":{{"ranges":[[0,{until}]],"timeline_limit":1,"filters":{{}},"required_state":{REQUIRED_STATE}}}}}"#
+            r#"{{"all_rooms":{{"ranges":[[0,{until}]],"timeline_limit":{},"filters":{{}},"required_state":{REQUIRED_STATE}}}}}"#,
+            self.timeline_limit
         );
         let body = format!(
             r#"{{"conn_id":"{}","lists":{lists},"extensions":{EXTENSIONS}}}"#,
@@ -147,7 +184,7 @@ impl Device {
     }
 }
 
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes()
         .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })

@@ -1,14 +1,10 @@
 //! Accounts of growing size: what the first answer costs, and what does not grow.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use luge_io::time::clock;
-use luge_loadtest::{
-    api::{Answer as Upstream, Request},
-    model::{Homeserver, Size},
-    server::Simulated,
-};
+use luge_loadtest::model::{Homeserver, Size};
 
 use crate::{
     Failure,
@@ -17,6 +13,7 @@ use crate::{
     report::{Plot, Report, Table},
     say,
     statistics::{Samples, ms},
+    town,
 };
 
 #[derive(Debug, Args)]
@@ -74,8 +71,9 @@ async fn one(rooms: u32, arguments: &Arguments) -> Result<Outcome, Failure> {
     };
     let now = clock::now_ms();
     let mut homeserver = Homeserver::new(&size, now);
-    let body_bytes = body_bytes(&mut homeserver, now);
-    let simulated = Simulated::serve(homeserver, SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let user_id = homeserver.user_ids().next().ok_or("there is nobody")?.to_owned();
+    let body_bytes = town::first_answer(&mut homeserver, &user_id).len();
+    let simulated = town::serve(homeserver)?;
     let token = &simulated.users.first().ok_or("there is nobody")?.access_token;
     let folder = tempfile::tempdir()?;
     let luge = Luge::start(&arguments.luge, &simulated.url, folder.path(), 1).await?;
@@ -110,22 +108,6 @@ async fn one(rooms: u32, arguments: &Arguments) -> Result<Outcome, Failure> {
     luge.stop().await?;
     simulated.stop();
     Ok(outcome)
-}
-
-/// What the homeserver's first answer weighs.
-fn body_bytes(homeserver: &mut Homeserver, now: u64) -> usize {
-    let user_id = homeserver.user_ids().next().unwrap_or_default().to_owned();
-    let Some(session) = homeserver.log_in(&user_id, Some("WEIGHED")) else { return 0 };
-    let filter = "%7B%22room%22%3A%7B%22timeline%22%3A%7B%22limit%22%3A20%7D%2C%22state%22%3A%7B%22lazy_load_members%22%3Atrue%7D%7D%7D";
-    let target = format!("/_matrix/client/v3/sync?filter={filter}");
-    let bytes = match homeserver.handle(&Request::get(&target, Some(&session.access_token)), now) {
-        Upstream::Ready(reply) => reply.body.len(),
-        Upstream::Wait(_) => 0,
-    };
-    let logout =
-        Request::new("POST", "/_matrix/client/v3/logout", Some(&session.access_token), None);
-    homeserver.handle(&logout, now);
-    bytes
 }
 
 impl Outcome {

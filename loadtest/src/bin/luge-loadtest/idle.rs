@@ -1,23 +1,18 @@
 //! Long polls that wait and are told nothing: what each holds, what all cost.
 
-use std::{cell::Cell, net::SocketAddr, path::PathBuf, rc::Rc, time::Duration};
+use std::{cell::Cell, path::PathBuf, rc::Rc, time::Duration};
 
 use clap::Args;
-use luge_io::{
-    task,
-    time::{clock, sleep},
-};
-use luge_loadtest::{
-    model::{Homeserver, Membership, NewRoom},
-    server::Simulated,
-};
+use luge_io::{task, time::sleep};
+use luge_loadtest::model::Homeserver;
 
 use crate::{
     Failure,
     child::Luge,
     client::{Device, Network},
+    progress::Progress,
     report::{Report, Table},
-    say,
+    say, town,
 };
 
 #[derive(Debug, Args)]
@@ -27,7 +22,7 @@ pub(crate) struct Arguments {
     luge: PathBuf,
     /// Users with one device each; each device waits with two connections
     #[arg(long, value_name = "N", default_value_t = 1_000,
-        value_parser = clap::value_parser!(u32).range(1..=4_000))]
+        value_parser = clap::value_parser!(u32).range(1..=20_000))]
     users: u32,
     /// How long CPU time is watched
     #[arg(long, value_name = "SECONDS", default_value_t = 10,
@@ -42,21 +37,22 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// Users in one room.
 const CIRCLE: usize = 10;
 /// Longer than anything here takes.
-const WAIT_MS: u64 = 110_000;
+const WAIT_MS: u64 = 290_000;
+/// Between the beginnings of two long polls.
+const BETWEEN: Duration = Duration::from_millis(4);
 
 pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
-    let simulated =
-        Simulated::serve(circles(arguments.users), SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let mut homeserver = Homeserver::empty(1);
+    town::add_circles(&mut homeserver, "user", arguments.users, CIRCLE);
+    let simulated = town::serve(homeserver)?;
     let folder = tempfile::tempdir()?;
     let luge =
         Luge::start(&arguments.luge, &simulated.url, folder.path(), arguments.shards).await?;
     let network = Network::new()?;
     let empty = luge.memory()?;
     let mut devices = Vec::new();
-    for (index, user) in simulated.users.iter().enumerate() {
-        if index % 500 == 0 {
-            say(&format!("{index} of {} users are there", arguments.users));
-        }
+    let progress = Progress::new("users come", arguments.users.into());
+    for user in &simulated.users {
         let rooms = Device::new(&network, &luge.url, &user.access_token, "room-list");
         let encryption = Device::new(&network, &luge.url, &user.access_token, "encryption");
         rooms.first_contact(PATIENCE).await?;
@@ -65,11 +61,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
         let first = rooms.list(Some(&first), 19, 0).await?.position()?;
         let second = encryption.encryption(None, 0).await?.position()?;
         devices.push((rooms, first, encryption, second));
+        progress.advance();
     }
+    drop(progress);
     sleep(Duration::from_secs(3)).await;
     let loaded = luge.memory()?;
     let waiting = Rc::new(Cell::new(0_u32));
     let polls = devices.len() * 2;
+    let progress = Progress::new("long polls begin", polls as u64);
     for (rooms, first, encryption, second) in devices {
         for (device, position, lists) in [(rooms, first, true), (encryption, second, false)] {
             let waiting = Rc::clone(&waiting);
@@ -83,8 +82,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
                 });
                 waiting.set(waiting.get() - 1);
             }));
+            progress.advance();
+            // Clients do not all come at once, and what all need at once is not
+            // what they hold.
+            sleep(BETWEEN).await;
         }
     }
+    drop(progress);
     sleep(Duration::from_secs(3)).await;
     say(&format!("{} of {polls} long polls wait", waiting.get()));
     let parked = luge.memory()?;
@@ -113,35 +117,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
     row(&mut table, "CPU, per cent of a core", format!("{percent:.2}"));
     let mut report = Report::new("idle");
     report.note(format!(
-        "anonymous resident memory; connections that were opened before are kept and used again; {} s, {} shards",
+        "anonymous resident memory; long polls begin {} ms after one another; connections that were opened before are kept and used again; {} s, {} shards",
+        BETWEEN.as_millis(),
         arguments.seconds, arguments.shards
     ));
     report.table(table);
     Ok(report)
-}
-
-/// Users in rooms of ten.
-fn circles(users: u32) -> Homeserver {
-    let now = clock::now_ms();
-    let mut homeserver = Homeserver::empty(1);
-    let users: Vec<String> = (0..users)
-        .map(|user| {
-            let name = format!("user{user:05}");
-            let user_id = homeserver.register(&name, &name, "password");
-            homeserver.log_in(&user_id, None);
-            user_id
-        })
-        .collect();
-    for circle in users.chunks(CIRCLE) {
-        let new = NewRoom { name: Some("Circle".into()), public: true, ..NewRoom::default() };
-        let room_id = homeserver.create_room(&circle[0], &new, now);
-        for user_id in &circle[1..] {
-            let join = (user_id.as_str(), Membership::Join);
-            homeserver
-                .set_membership(&room_id, user_id, join, None, now)
-                .expect("a public room lets everybody in");
-        }
-    }
-    homeserver.take_woken();
-    homeserver
 }

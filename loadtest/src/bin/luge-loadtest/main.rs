@@ -1,19 +1,26 @@
 //! `luge-loadtest`: puts sliding sync servers to work and says how they took it.
 //!
-//! `client` speaks to a server as Element X does, `child` runs a Luge in front of
-//! a simulated homeserver, `report` shows what came of it; every other file is a
-//! subcommand. Figures go to stdout, progress to stderr.
+//! `client` speaks to a server as Element X does, `town` has simulated
+//! homeservers, `child` runs a Luge in front of one, `progress` says how far a run
+//! is and `report` what came of it; every other file is a subcommand. Figures go
+//! to stdout, progress to stderr.
 
 #![forbid(unsafe_code)]
 
 mod child;
 mod client;
 mod compare;
+mod distance;
 mod first_sync;
 mod idle;
+mod ingest;
 mod live;
+mod progress;
 mod report;
+mod restart;
 mod statistics;
+mod town;
+mod upstream;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
@@ -32,6 +39,10 @@ Examples:
 
   Luge by itself, in front of a simulated homeserver:
     luge-loadtest first-sync --luge target/release/luge --html first-sync.html
+
+  Messages that are sent in a real room, to a Luge that runs already:
+    luge-loadtest live --against http://127.0.0.1:8009 --homeserver http://127.0.0.1:8008 \
+        --tokens tokens.txt --room '!room:example.org' --rates 5
 
 Build it, and Luge, with --release: figures of anything else mean nothing.";
 
@@ -66,11 +77,26 @@ enum Command {
     Live(live::Arguments),
     /// Memory and CPU for long polls that wait
     Idle(idle::Arguments),
+    /// A large first answer and many changes, until they are durable
+    Ingest(ingest::Arguments),
+    /// Time to the first answer of a Luge that has much stored
+    Restart(restart::Arguments),
+    /// Requests and bytes at the homeserver, by device
+    Upstream(upstream::Arguments),
+    /// Answers in a second of CPU, beside a bare server that returns the same bytes
+    Distance(distance::Arguments),
+    #[command(hide = true)]
+    Bare(distance::BareArguments),
 }
 
 fn main() -> ExitCode {
     let Cli { command, output } = Cli::parse();
-    match run(command).and_then(|report| show(&report, &output)) {
+    child::raise_open_files();
+    let done = match command {
+        Command::Bare(arguments) => distance::bare(&arguments),
+        command => run(command).and_then(|report| show(&report, &output)),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("luge-loadtest: {error}"));
@@ -92,6 +118,11 @@ fn run(command: Command) -> Result<Report, Failure> {
             Command::FirstSync(arguments) => first_sync::run(arguments).await,
             Command::Live(arguments) => live::run(arguments).await,
             Command::Idle(arguments) => idle::run(arguments).await,
+            Command::Ingest(arguments) => ingest::run(arguments).await,
+            Command::Restart(arguments) => restart::run(arguments).await,
+            Command::Upstream(arguments) => upstream::run(arguments).await,
+            Command::Distance(arguments) => distance::run(arguments).await,
+            Command::Bare(_) => Err("the bare server has a runtime of its own".into()),
         }
     })?
 }

@@ -66,8 +66,9 @@ impl Table {
     }
 }
 
-/// A plot of lines, both axes logarithmic.
+/// A plot of lines.
 pub(crate) struct Plot {
+    scale: Scale,
     title: String,
     across: String,
     up: String,
@@ -80,11 +81,20 @@ const LEFT: f64 = 70.0;
 const BOTTOM: f64 = 50.0;
 const RIGHT: f64 = 190.0;
 const TOP: f64 = 20.0;
+/// Points of a line that are marked one by one.
+const MARKS_MAX: usize = 60;
 const COLOURS: [&str; 6] = ["#1b6ca8", "#c0392b", "#1e8449", "#8e44ad", "#b9770e", "#555555"];
 
 impl Plot {
+    /// A plot with logarithmic axes.
     pub(crate) fn new(title: &str, across: &str, up: &str) -> Self {
-        Self { title: title.into(), across: across.into(), up: up.into(), lines: Vec::new() }
+        let (title, across, up) = (title.into(), across.into(), up.into());
+        Self { scale: Scale::Logarithmic, title, across, up, lines: Vec::new() }
+    }
+
+    /// The same with axes from zero on, where each step is as long as the others.
+    pub(crate) fn linear(title: &str, across: &str, up: &str) -> Self {
+        Self { scale: Scale::Linear, ..Self::new(title, across, up) }
     }
 
     pub(crate) fn line(&mut self, name: &str, points: Vec<(f64, f64)>) {
@@ -94,8 +104,8 @@ impl Plot {
 
     fn svg(&self) -> String {
         let points = || self.lines.iter().flat_map(|(_, points)| points);
-        let across = Axis::over(points().map(|(x, _)| *x));
-        let up = Axis::over(points().map(|(_, y)| *y));
+        let across = Axis::over(self.scale, points().map(|(x, _)| *x));
+        let up = Axis::over(self.scale, points().map(|(_, y)| *y));
         let x = |value: f64| LEFT + across.share(value) * (WIDTH - LEFT - RIGHT);
         let y = |value: f64| HEIGHT - BOTTOM - up.share(value) * (HEIGHT - BOTTOM - TOP);
         let mut out = format!(
@@ -107,9 +117,10 @@ impl Plot {
             push(
                 &mut out,
                 format_args!(
-                    "<line x1=\"{at:.1}\" y1=\"{TOP}\" x2=\"{at:.1}\" y2=\"{}\" class=\"grid\"/><text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{tick}</text>\n",
+                    "<line x1=\"{at:.1}\" y1=\"{TOP}\" x2=\"{at:.1}\" y2=\"{}\" class=\"grid\"/><text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n",
                     HEIGHT - BOTTOM,
-                    HEIGHT - BOTTOM + 18.0
+                    HEIGHT - BOTTOM + 18.0,
+                    label(tick)
                 ),
             );
         }
@@ -118,10 +129,11 @@ impl Plot {
             push(
                 &mut out,
                 format_args!(
-                    "<line x1=\"{LEFT}\" y1=\"{at:.1}\" x2=\"{}\" y2=\"{at:.1}\" class=\"grid\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{tick}</text>\n",
+                    "<line x1=\"{LEFT}\" y1=\"{at:.1}\" x2=\"{}\" y2=\"{at:.1}\" class=\"grid\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\n",
                     WIDTH - RIGHT,
                     LEFT - 8.0,
-                    at + 4.0
+                    at + 4.0,
+                    label(tick)
                 ),
             );
         }
@@ -146,7 +158,9 @@ impl Plot {
                     path.join(" ")
                 ),
             );
-            for (px, py) in points {
+            // So many marks would hide the line.
+            let marked: &[(f64, f64)] = if points.len() <= MARKS_MAX { points } else { &[] };
+            for (px, py) in marked {
                 push(
                     &mut out,
                     format_args!(
@@ -173,31 +187,65 @@ impl Plot {
     }
 }
 
-/// A logarithmic axis from one power of ten to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scale {
+    Linear,
+    Logarithmic,
+}
+
+/// An axis, and where its lines are.
 struct Axis {
-    from: i32,
-    to: i32,
+    scale: Scale,
+    ticks: Vec<f64>,
 }
 
 impl Axis {
-    fn over(values: impl Iterator<Item = f64> + Clone) -> Self {
+    /// From one power of ten to another, or from zero in round steps.
+    fn over(scale: Scale, values: impl Iterator<Item = f64> + Clone) -> Self {
         let least = values.clone().fold(f64::INFINITY, f64::min);
         let most = values.fold(0.0, f64::max);
-        if most <= 0.0 {
-            return Self { from: 0, to: 1 };
-        }
-        let from = least.log10().floor() as i32;
-        Self { from, to: (most.log10().ceil() as i32).max(from + 1) }
+        let ticks = match scale {
+            _ if most <= 0.0 => vec![1.0, 10.0],
+            Scale::Logarithmic => {
+                let from = least.log10().floor() as i32;
+                let to = (most.log10().ceil() as i32).max(from + 1);
+                (from..=to).map(|power| 10_f64.powi(power)).collect()
+            }
+            Scale::Linear => {
+                let step = round_step(most / 6.0);
+                let steps = (most / step).ceil() as u32;
+                (0..=steps).map(|tick| f64::from(tick) * step).collect()
+            }
+        };
+        Self { scale, ticks }
     }
 
     /// How far along the axis a value lies, from 0 to 1.
     fn share(&self, value: f64) -> f64 {
-        (value.log10() - f64::from(self.from)) / f64::from(self.to - self.from)
+        let place = |value: f64| match self.scale {
+            Scale::Linear => value,
+            Scale::Logarithmic => value.log10(),
+        };
+        let (Some(first), Some(last)) = (self.ticks.first(), self.ticks.last()) else { return 0.0 };
+        (place(value) - place(*first)) / (place(*last) - place(*first))
     }
 
     fn ticks(&self) -> impl Iterator<Item = f64> {
-        (self.from..=self.to).map(|power| 10_f64.powi(power))
+        self.ticks.iter().copied()
     }
+}
+
+/// A tick without what computing it left behind the decimal point.
+fn label(tick: f64) -> String {
+    let text = format!("{tick:.6}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// The least of 1, 2, 5, 10, 20 and so on that is not less.
+fn round_step(least: f64) -> f64 {
+    let power = 10_f64.powf(least.log10().floor());
+    let steps = [1.0, 2.0, 5.0].into_iter().map(|step| step * power);
+    steps.into_iter().find(|step| *step >= least).unwrap_or(10.0 * power)
 }
 
 /// All that a run found.
@@ -208,7 +256,7 @@ pub(crate) struct Report {
     plots: Vec<Plot>,
 }
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:60em;padding:0 1em;color:#222;background:#fff}table{border-collapse:collapse;font-variant-numeric:tabular-nums}td,th{padding:.25em .8em;border-bottom:1px solid #ddd;text-align:right}svg{max-width:100%;height:auto}svg text{font-size:13px;fill:#333}.grid{stroke:#ddd}code{background:#f3f3f3;padding:.1em .3em}";
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:66em;padding:0 1em;color:#222;background:#fff}table{border-collapse:collapse;font-variant-numeric:tabular-nums}td,th{padding:.25em .6em;border-bottom:1px solid #ddd;text-align:right}svg{max-width:100%;height:auto}svg text{font-size:13px;fill:#333}.grid{stroke:#ddd}code{background:#f3f3f3;padding:.1em .3em}";
 
 impl Report {
     pub(crate) fn new(name: &str) -> Self {
@@ -293,8 +341,11 @@ mod tests {
 
     #[test]
     fn an_axis_spans_its_values() {
-        let axis = Axis::over([0.5, 20.0].into_iter());
+        let axis = Axis::over(Scale::Logarithmic, [0.5, 20.0].into_iter());
         assert_eq!(axis.ticks().collect::<Vec<_>>(), [0.1, 1.0, 10.0, 100.0]);
         assert!(axis.share(0.5) > 0.0 && axis.share(20.0) < 1.0);
+        let axis = Axis::over(Scale::Linear, [0.5, 23.0].into_iter());
+        assert_eq!(axis.ticks().collect::<Vec<_>>(), [0.0, 5.0, 10.0, 15.0, 20.0, 25.0]);
+        assert_eq!((axis.share(0.0), axis.share(25.0)), (0.0, 1.0));
     }
 }

@@ -15,6 +15,10 @@ impl Samples {
         self.0.extend(samples);
     }
 
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.0.extend_from_slice(&other.0);
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.0.len()
     }
