@@ -42,10 +42,15 @@ pub fn room_id(room: usize) -> String {
 
 /// The answer to the first poll.
 pub fn initial_body(shape: Shape) -> String {
+    initial_body_of(USER_ID, shape, 0)
+}
+
+/// The same for another user, whose rooms begin with another index.
+pub fn initial_body_of(user_id: &str, shape: Shape, first: usize) -> String {
     let mut out = String::from(r#"{"next_batch":"s0_1_2_3","rooms":{"join":{"#);
     for room in 0..shape.rooms {
         comma(&mut out, room);
-        write_room(&mut out, shape, room);
+        write_room(&mut out, user_id, shape, first + room);
     }
     out.push_str(r#"}},"account_data":{"events":["#);
     write_direct(&mut out, shape.rooms);
@@ -68,7 +73,7 @@ pub fn incremental_body(room: usize, number: u64) -> String {
     out
 }
 
-fn write_room(out: &mut String, shape: Shape, room: usize) {
+fn write_room(out: &mut String, user_id: &str, shape: Shape, room: usize) {
     let created_ms = START_MS + room as u64 * 1_000;
     push(
         out,
@@ -86,7 +91,7 @@ fn write_room(out: &mut String, shape: Shape, room: usize) {
     state(out, "m.room.create", "", r#"{"room_version":"11"}"#);
     out.push(',');
     let member = |user: usize| format!(r#"{{"membership":"join","displayname":"Member {user}"}}"#);
-    state(out, "m.room.member", USER_ID, &member(0));
+    state(out, "m.room.member", user_id, &member(0));
     out.push(',');
     state(out, "m.room.name", "", &format!(r#"{{"name":"Room number {room}"}}"#));
     if shape.whole {

@@ -2,7 +2,7 @@
 //!
 //! [`account`] makes the homeserver's answers, [`luge`] a Luge without a runtime
 //! or a disk, [`paths`] the list of what is measured. Criterion
-//! (`benches/paths.rs`) times them for people; the gate (`src/bin/gate.rs`)
+//! (`benches/paths.rs`) times them for people; the gate (`src/bin/luge-gate`)
 //! counts their instructions for CI. No figure lives here.
 #![forbid(unsafe_code)]
 

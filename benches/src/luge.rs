@@ -15,7 +15,7 @@ use luge_core::{
     world::World,
 };
 
-use crate::account::{START_MS, USER_ID};
+use crate::account::{START_MS, Shape, USER_ID, initial_body_of};
 
 /// Lists as Element X asks for them; `RANGE` is replaced.
 const LISTS: &str = r#""lists":{"all_rooms":{"ranges":[RANGE],"timeline_limit":1,"filters":{},"required_state":[["m.room.name",""],["m.room.encryption",""],["m.room.member","$LAZY"],["m.room.member","$ME"],["m.room.topic",""],["m.room.avatar",""],["m.room.canonical_alias",""],["m.room.power_levels",""],["org.matrix.msc3401.call.member","*"],["m.room.join_rules",""],["m.room.tombstone",""],["m.room.create",""],["m.room.history_visibility",""],["io.element.functional_members",""],["m.space.parent","*"],["m.space.child","*"],["org.matrix.msc3672.beacon_info","*"]]}}"#;
@@ -61,17 +61,43 @@ impl Luge {
         };
         let tick = luge.tick();
         luge.apply(tick);
-        let command = Command::SignIn(SignIn {
-            user_id: USER_ID.to_owned(),
-            device_id: "BENCH".to_owned(),
-            token_key: [1; 32],
-            token_sealed: b"sealed".to_vec(),
-        });
-        if let Reply::SignedIn(user, device) = luge.take_in(command) {
-            (luge.user, luge.device) = (user, device);
-        }
+        (luge.user, luge.device) = luge.sign_in(USER_ID, [1; 32]);
         luge.poll(initial);
         luge
+    }
+
+    /// Lets so many other users wait for news, each with a room of their own.
+    pub fn crowd(&mut self, count: usize) {
+        for number in 0..count {
+            let mut token_key = [2; 32];
+            token_key[..8].copy_from_slice(&(number as u64).to_le_bytes());
+            let user_id = format!("@neighbour{number}:bench.test");
+            let (user, device) = self.sign_in(&user_id, token_key);
+            let neighbour = Asker { user, user_id: &user_id, device, token_key };
+            let body = initial_body_of(&user_id, Shape::lean(1), NEIGHBOURS_FROM + number);
+            let command = Command::Polled(Box::new(polled(user, device, None, batch(&body))));
+            self.take_in(command);
+            let mut position = None;
+            for timeout_ms in [0, 0, 60_000] {
+                let request = self.request_of(&neighbour, position.as_deref(), (0, 19), timeout_ms);
+                let answer = self.apply(request);
+                assert_eq!(answer.is_none(), timeout_ms > 0, "a neighbour waits in the end");
+                position = answer.map(|answer| answer.position);
+            }
+        }
+    }
+
+    fn sign_in(&mut self, user_id: &str, token_key: [u8; 32]) -> (UserNumber, DeviceNumber) {
+        let command = Command::SignIn(SignIn {
+            user_id: user_id.to_owned(),
+            device_id: "BENCH".to_owned(),
+            token_key,
+            token_sealed: b"sealed".to_vec(),
+        });
+        let Reply::SignedIn(user, device) = self.take_in(command) else {
+            panic!("a sign-in gives numbers");
+        };
+        (user, device)
     }
 
     /// The newest world.
@@ -119,15 +145,7 @@ impl Luge {
         let batch = batch(body);
         self.polls += 1;
         let since = std::mem::replace(&mut self.since, batch.next_batch.clone());
-        Command::Polled(Box::new(Polled {
-            user: self.user,
-            device: self.device,
-            since,
-            with_rooms: true,
-            last_part: true,
-            asked_ms: START_MS,
-            batch,
-        }))
+        Command::Polled(Box::new(polled(self.user, self.device, since, batch)))
     }
 
     /// Applies a command to the ledger and stops there: how much is to be
@@ -173,6 +191,18 @@ impl Luge {
         range: (usize, usize),
         timeout_ms: u64,
     ) -> Event {
+        let asker =
+            Asker { user: self.user, user_id: USER_ID, device: self.device, token_key: [1; 32] };
+        self.request_of(&asker, position, range, timeout_ms)
+    }
+
+    fn request_of(
+        &mut self,
+        asker: &Asker<'_>,
+        position: Option<&str>,
+        range: (usize, usize),
+        timeout_ms: u64,
+    ) -> Event {
         self.write();
         self.tickets += 1;
         let range = format!("[{},{}]", range.0, range.1);
@@ -181,14 +211,14 @@ impl Luge {
         let mut query = vec![("timeout".to_owned(), timeout_ms.to_string())];
         query.extend(position.map(|position| ("pos".to_owned(), position.to_owned())));
         let limits = RequestLimits::default();
-        let user = (self.user, USER_ID);
+        let user = (asker.user, asker.user_id);
         let request = self.known.parse(Dialect::Simplified, &query, body.as_bytes(), user, &limits);
         Event::Request(Box::new(ClientRequest {
             ticket: Ticket(self.tickets),
-            user: self.user,
-            user_id: Arc::from(USER_ID),
-            device: self.device,
-            token: Token { key: [1; 32], secret: Arc::from("secret") },
+            user: asker.user,
+            user_id: Arc::from(asker.user_id),
+            device: asker.device,
+            token: Token { key: asker.token_key, secret: Arc::from("secret") },
             confirmed: true,
             request: request.expect("the request is sound"),
         }))
@@ -240,6 +270,26 @@ impl Luge {
         self.world = self.ledger.publish(Pending::default());
         (applied.change, applied.reply)
     }
+}
+
+/// Who asks.
+struct Asker<'a> {
+    user: UserNumber,
+    user_id: &'a str,
+    device: DeviceNumber,
+    token_key: [u8; 32],
+}
+
+/// The first of the rooms that neighbours are in.
+const NEIGHBOURS_FROM: usize = 500_000;
+
+fn polled(
+    user: UserNumber,
+    device: DeviceNumber,
+    since: Option<String>,
+    batch: SyncBatch,
+) -> Polled {
+    Polled { user, device, since, with_rooms: true, last_part: true, asked_ms: START_MS, batch }
 }
 
 /// A homeserver's answer, parsed.
