@@ -324,9 +324,7 @@ impl<'a> Gate<'a> {
                 stretch.more_before = true;
                 return false;
             }
-            let (Some(sequence), Some(mut record)) =
-                (key::sequence_of(key), EventRecord::decode(value))
-            else {
+            let (Some(sequence), Some(record)) = (key::sequence_of(key), self.event(value)) else {
                 return true;
             };
             // What was fetched for somebody else is theirs.
@@ -337,9 +335,6 @@ impl<'a> Gate<'a> {
             closed = record.gap_before;
             if record.state_key.is_none() && self.user.ignored.contains(&record.sender) {
                 return true;
-            }
-            if let Some(json) = self.without_later_reason(&record.json, &record.kind) {
-                record.json = json;
             }
             stretch.events.push(TimelineEvent { sequence, record });
             true
@@ -361,7 +356,7 @@ impl<'a> Gate<'a> {
         let key = key::event(self.room.number, Place { timeline: true, sequence });
         let is_seen = (first..=self.visible.1).contains(&sequence);
         let record = self.view.get(Table::Events, &key).filter(|_| is_seen)?;
-        let record = EventRecord::decode(record)?;
+        let record = self.event(record)?;
         let is_given = !record.history || self.was_given(sequence);
         is_given.then_some(TimelineEvent { sequence, record })
     }
@@ -389,7 +384,7 @@ impl<'a> Gate<'a> {
             let place = self.view.get(Table::EventIds, &key::event_id(self.room.number, event_id));
             let place = place.and_then(key::place_from)?;
             let archive = self.view.get(Table::Events, &key::event(self.room.number, place));
-            let record = archive.and_then(EventRecord::decode)?;
+            let record = archive.and_then(|archive| self.event(archive))?;
             let sequence = place.sequence;
             let is_on = place.timeline && sequence <= self.visible.1 && !record.gap_before;
             goes_on = is_on.then(|| sequence.saturating_sub(1));
@@ -514,6 +509,16 @@ impl<'a> Gate<'a> {
         let record = EventRecord::access(archive)?;
         let seen = self.without_later_reason(&record.json, &record.kind);
         Some(seen.unwrap_or_else(|| record.json.as_str().to_owned()))
+    }
+
+    /// A stored event as the user may see it.
+    fn event(&self, archive: &[u8]) -> Option<EventRecord> {
+        let record = EventRecord::decode(archive)?;
+        let seen = self.without_later_reason(&record.json, &record.kind);
+        Some(match seen {
+            Some(json) => EventRecord { json, ..record },
+            None => record,
+        })
     }
 
     /// A redacted event without the redaction, where that came after the user's
