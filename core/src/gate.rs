@@ -350,6 +350,18 @@ impl<'a> Gate<'a> {
         (self.of_user.history_from..self.of_user.history_until).contains(&sequence)
     }
 
+    /// Whether history was put directly in front of an event, whoever was given it.
+    pub fn follows_history(&self, sequence: u64) -> bool {
+        let key = |sequence| key::event(self.room.number, Place { timeline: true, sequence });
+        let mut is_history = false;
+        let (from, to) = (key(0), key(sequence));
+        self.view.scan(Table::Events, &from, &to, Direction::Backward, &mut |_, archive| {
+            is_history = EventRecord::access(archive).is_some_and(|event| event.history);
+            false
+        });
+        is_history
+    }
+
     /// An event of the timeline by its number, where it may be seen.
     pub fn timeline_event(&self, sequence: u64) -> Option<TimelineEvent> {
         let first = self.visible.0.min(self.of_user.history_from);

@@ -252,8 +252,8 @@ fn own_news(turn: RoomTurn<'_>, stretch: &Stretch, news_after: Sequence) -> Opti
             && until(event) > turn.asked.now_ms
             && turn.asked.source.view.get(Table::TransactionIds, &key).is_none()
     })?;
-    let (before, held) = (&stretch.events[..at], &stretch.events[at]);
-    let begins = held.record.gap_before || before.last().is_some_and(|it| it.record.history);
+    let held = &stretch.events[at];
+    let begins = held.record.gap_before || turn.gate.follows_history(held.sequence);
     let first = Sequence(held.sequence);
     let numbers_in_front = if begins { HISTORY_MAX } else { 0 };
     let told_to = Sequence(before_number(first).0.saturating_sub(numbers_in_front));

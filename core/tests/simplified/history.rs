@@ -163,6 +163,34 @@ fn history_of_a_later_gap_is_for_whom_it_was_given() {
     assert_eq!(timeline(&answer, "!r:x"), ids(28, 32));
 }
 
+/// Goal: a gap that another's history has closed is a hole to who was not given
+/// it, also where the first event behind it was held back.
+#[test]
+fn history_of_others_in_front_of_a_held_back_event_is_a_hole() {
+    let (mut luge, alice) = room();
+    let bob = luge.sign_in(BOB, "B");
+    luge.sync(&bob, gap("!r:x", &beginning("$r", &[ALICE, BOB]), &messages(20, 25), "p20"));
+    let answer = luge.ask(&alice, request(5));
+    let news = |transaction_id: Option<&str>| {
+        let mut own = message("$own", ALICE);
+        if let Some(transaction_id) = transaction_id {
+            own["unsigned"] = json!({"transaction_id": transaction_id});
+        }
+        gap("!r:x", &[], &[own, message("$m31", BOB)], "p30")
+    };
+    luge.sync(&bob, news(None));
+    luge.ask(&bob, request(20));
+    let want = luge.take_history_order();
+    assert_eq!(want.user, bob.user);
+    luge.answer_history(&want, &backwards(24, 30), Some("p24"));
+    let answer = luge.ask(&alice, at(position(&answer), request(5)));
+    assert!(timeline(&answer, "!r:x").is_empty(), "her own event waits for its id");
+    luge.sync(&alice, news(Some("t")));
+    let answer = luge.ask(&alice, at(position(&answer), request(5)));
+    assert_eq!(timeline(&answer, "!r:x"), ["$own", "$m31"]);
+    assert_eq!(answer["rooms"]["!r:x"]["limited"], true);
+}
+
 /// Goal: who comes back to a room sees nothing of what was given them before,
 /// nor of what was said while they were out.
 #[test]
