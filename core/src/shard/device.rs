@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{event::Token, poller::Poller, request::Held};
+use super::{
+    event::{Ticket, Token},
+    poller::Poller,
+    request::Held,
+};
 use crate::{
     connection::{Connection, ConnectionRecord},
     id::{DeviceNumber, Sequence},
@@ -16,9 +20,12 @@ use crate::{
 pub(super) struct Device {
     pub(super) record: DeviceRecord,
     pub(super) poller: Poller,
-    /// The newest last.
+    /// Those that were never found valid first, then by their last use.
     pub(super) tokens: Vec<KnownToken>,
     pub(super) slots: BTreeMap<String, Slot>,
+    /// Requests whose token is yet to be known to be valid, each with the name of
+    /// the connection that it is for, in the order in which they came.
+    pub(super) arrivals: Vec<(String, Held)>,
     /// When its client was last there, unix milliseconds.
     pub(super) used_ms: u64,
     /// When its device lists last changed; not before this at any rate.
@@ -80,6 +87,7 @@ impl Device {
             poller: Poller::default(),
             tokens: Vec::new(),
             slots: BTreeMap::new(),
+            arrivals: Vec::new(),
             used_ms: now_ms,
             lists_changed: lists_changed(number, view),
         }
@@ -108,17 +116,40 @@ impl Device {
         })
     }
 
-    /// Notes that a request came with `token`.
+    /// Every request that is held.
+    pub(super) fn held(&self) -> impl Iterator<Item = &Held> {
+        let of_slots = self.slots.values().filter_map(|slot| slot.held.as_ref());
+        of_slots.chain(self.arrivals.iter().map(|(_, held)| held))
+    }
+
+    /// Lets go of a request that is held for the connection.
+    pub(super) fn release(&mut self, conn_id: &str, ticket: Ticket) -> Option<Held> {
+        let slot = self.slots.get_mut(conn_id);
+        let held = slot.and_then(|slot| slot.held.take_if(|held| held.ticket == ticket));
+        held.or_else(|| {
+            let at = self.arrivals.iter().position(|(_, held)| held.ticket == ticket)?;
+            Some(self.arrivals.remove(at).1)
+        })
+    }
+
+    /// Notes that a request came with `token`, and when the homeserver said that
+    /// it is valid. That it came makes it no better than those that are in use.
     pub(super) fn note_token(&mut self, token: &Token, confirmed_ms: u64, tokens_max: usize) {
-        let known = self.tokens.iter().position(|known| known.token.key == token.key);
-        let mut known = match known {
-            Some(at) => self.tokens.remove(at),
-            None => KnownToken { token: token.clone(), confirmed_ms: 0, validating: false },
-        };
-        known.confirmed_ms = known.confirmed_ms.max(confirmed_ms);
-        self.tokens.push(known);
-        if self.tokens.len() > tokens_max.max(1) {
+        if let Some(known) = self.token_mut(&token.key) {
+            known.confirmed_ms = known.confirmed_ms.max(confirmed_ms);
+            return;
+        }
+        if self.tokens.len() >= tokens_max.max(1) {
             self.tokens.remove(0);
+        }
+        let token = token.clone();
+        self.tokens.insert(0, KnownToken { token, confirmed_ms, validating: false });
+    }
+
+    /// Notes that `token` is valid and in use.
+    pub(super) fn prefer_token(&mut self, token: &Token) {
+        if let Some(at) = self.tokens.iter().position(|known| known.token.key == token.key) {
+            self.tokens[at..].rotate_left(1);
         }
     }
 

@@ -53,6 +53,7 @@ impl Shard {
         match validation {
             Validation::Valid => {
                 known.confirmed_ms = now_ms;
+                self.admit_arrivals(user, device, token, below, out);
                 self.ensure_polling(user, device, out);
                 self.answer_held(user, below, out);
             }

@@ -4,6 +4,7 @@
 //! drives it: events come in, effects go out (INV-2, INV-11). Records are read
 //! through a view that is handed in for one call.
 
+mod arrival;
 mod change;
 mod device;
 mod event;

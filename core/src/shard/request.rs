@@ -1,4 +1,4 @@
-//! A client's request, from its arrival to its answer.
+//! A client's request, from where its token is known to be valid to its answer.
 //!
 //! A request is answered at once or held; what it is held for is its
 //! [`Hold`]. A held request owns nothing but its ticket: when it is abandoned,
@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::{
     Effects, Shard,
-    device::{Device, Kept},
-    event::{Answered, ClientRequest, Effect, FetchOrder, Ticket, Token},
+    device::Kept,
+    event::{Answered, Effect, FetchOrder, Ticket, Token},
     layered,
     refusal::Refusal,
 };
@@ -60,7 +60,7 @@ pub(super) struct Fetching {
 /// What a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hold {
-    /// The homeserver's word about the token.
+    /// The homeserver's word about the token: a new one, or the first.
     Validation,
     /// The user's first sync.
     FirstSync,
@@ -73,66 +73,13 @@ pub(super) enum Hold {
 }
 
 impl Shard {
-    pub(super) fn on_request(&mut self, asked: ClientRequest, below: &dyn View, out: &mut Effects) {
-        let ClientRequest { ticket, user, user_id, device, token, confirmed, mut request } = asked;
-        if self.held.len() >= self.limits.held_max || !self.load_user(user, &user_id, below) {
-            return refuse(ticket, Refusal::too_many("requests are being held"), out);
-        }
-        let confirmed_ms = if confirmed { self.now_ms } else { 0 };
-        self.note_device(user, device, &token, confirmed_ms, below);
-        let name = request.dialect.connection_name(&request.conn_id);
-        self.make_room_for_connection(user, device, &name, out);
-        // The newer request ends the one that waits.
-        let place = Place { user, device, conn_id: name };
-        if let Some(older) = self.slot_held(&place) {
-            self.on_deadline(older, below, out);
-        }
-        let base = match self.base(&place, &request, below) {
-            Ok(base) => base,
-            Err(refusal) => return refuse(ticket, refusal, out),
-        };
-        if let Err(error) = request.settle(base.as_ref().and_then(|base| base.sticky.as_ref())) {
-            let refusal = Refusal::new(400, error.errcode(), &error.to_string());
-            return refuse(ticket, refusal, out);
-        }
-        let held = Held {
-            ticket,
-            token,
-            request,
-            base,
-            hold: Hold::News,
-            since_ms: self.now_ms,
-            deadline_ms: 0,
-        };
-        self.proceed(&place, held, below, out);
-        self.ensure_polling(user, device, out);
-    }
-
-    fn note_device(
-        &mut self,
-        user: UserNumber,
-        device: DeviceNumber,
-        token: &Token,
-        confirmed_ms: u64,
-        below: &dyn View,
-    ) {
-        let (now_ms, tokens_max) = (self.now_ms, self.limits.tokens_max);
-        let view = layered(&self.world, below);
-        let Some(on_shard) = self.users.get_mut(&user) else { return };
-        on_shard.used_ms = now_ms;
-        let devices = &mut on_shard.devices;
-        let it = devices.entry(device).or_insert_with(|| Device::load(device, &view, now_ms));
-        it.used_ms = now_ms;
-        it.note_token(token, confirmed_ms, tokens_max);
-    }
-
-    fn slot_held(&self, place: &Place) -> Option<Ticket> {
+    pub(super) fn slot_held(&self, place: &Place) -> Option<Ticket> {
         let slot = self.device(place.user, place.device)?.slots.get(&place.conn_id)?;
         slot.held.as_ref().map(|held| held.ticket)
     }
 
     /// What the client holds according to its position.
-    fn base(
+    pub(super) fn base(
         &mut self,
         place: &Place,
         request: &Request,
@@ -209,7 +156,13 @@ impl Shard {
 
     /// Takes a request as far as it goes: to its answer, or to what it waits
     /// for next.
-    fn proceed(&mut self, place: &Place, held: Held, below: &dyn View, out: &mut Effects) {
+    pub(super) fn proceed(
+        &mut self,
+        place: &Place,
+        held: Held,
+        below: &dyn View,
+        out: &mut Effects,
+    ) {
         if !self.is_valid(place, &held.token, out) {
             if self.stopping {
                 return refuse(held.ticket, Refusal::stopping(), out);
@@ -280,7 +233,7 @@ impl Shard {
     }
 
     /// Whether the homeserver's word about the token is fresh; else it is asked.
-    fn is_valid(&mut self, place: &Place, token: &Token, out: &mut Effects) -> bool {
+    pub(super) fn is_valid(&mut self, place: &Place, token: &Token, out: &mut Effects) -> bool {
         let fresh_from = self.now_ms.saturating_sub(self.limits.token_ttl_ms);
         let Some(device) = self.device_mut(place.user, place.device) else { return true };
         let Some(known) = device.token_mut(&token.key) else { return false };
@@ -403,6 +356,10 @@ impl Shard {
         let Some(device) = self.device_mut(place.user, place.device) else { return };
         let (ticket, deadline_ms) = (held.ticket, held.deadline_ms);
         device.slots.entry(place.conn_id.clone()).or_default().held = Some(held);
+        self.note_held(place, ticket, deadline_ms);
+    }
+
+    pub(super) fn note_held(&mut self, place: &Place, ticket: Ticket, deadline_ms: u64) {
         self.held.insert(ticket, place.clone());
         self.deadlines.insert((deadline_ms, ticket));
     }
@@ -411,8 +368,7 @@ impl Shard {
     pub(super) fn release(&mut self, ticket: Ticket) -> Option<(Place, Held)> {
         let place = self.held.remove(&ticket)?;
         let device = self.device_mut(place.user, place.device)?;
-        let slot = device.slots.get_mut(&place.conn_id)?;
-        let held = slot.held.take_if(|held| held.ticket == ticket)?;
+        let held = device.release(&place.conn_id, ticket)?;
         self.deadlines.remove(&(held.deadline_ms, ticket));
         Some((place, held))
     }
@@ -453,8 +409,8 @@ impl Shard {
         which: impl Fn(&Held) -> bool,
     ) {
         let Some(it) = self.device(user, device) else { return };
-        let held = it.slots.values().filter_map(|slot| slot.held.as_ref());
-        let tickets: Vec<Ticket> = held.filter(|it| which(it)).map(|held| held.ticket).collect();
+        let held = it.held().filter(|held| which(held));
+        let tickets: Vec<Ticket> = held.map(|held| held.ticket).collect();
         for ticket in tickets {
             self.release(ticket);
             refuse(ticket, refusal.clone(), out);
@@ -533,6 +489,6 @@ fn digest(request: &Request) -> u64 {
     request.changes.as_ref().map_or(0, |changes| changes.digest)
 }
 
-fn refuse(ticket: Ticket, refusal: Refusal, out: &mut Effects) {
+pub(super) fn refuse(ticket: Ticket, refusal: Refusal, out: &mut Effects) {
     out.push(Effect::Respond { ticket, answer: Answered::Refused(refusal) });
 }

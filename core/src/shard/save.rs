@@ -58,6 +58,7 @@ impl Shard {
         let idle = |device: &Device| {
             device.used_ms < before
                 && device.poller.phase == Phase::Idle
+                && device.arrivals.is_empty()
                 && device.slots.values().all(|slot| slot.held.is_none() && !slot.unsaved)
         };
         let mut gone: Vec<UserNumber> = Vec::new();

@@ -121,8 +121,13 @@ impl Luge {
 
     /// A device that has logged in at the homeserver.
     pub(crate) fn sign_in(&mut self, user_id: &str, device_id: &str) -> Client {
+        self.sign_in_with(user_id, device_id, "")
+    }
+
+    /// As [`Self::sign_in`], with another of the device's tokens.
+    pub(crate) fn sign_in_with(&mut self, user_id: &str, device_id: &str, token: &str) -> Client {
         let mut key = [0; 32];
-        let name = format!("{user_id}/{device_id}");
+        let name = format!("{user_id}/{device_id}{token}");
         for (byte, of_name) in key.iter_mut().zip(name.bytes()) {
             *byte = of_name;
         }

@@ -7,7 +7,6 @@ mod harness;
 
 mod answers;
 mod connection;
-#[expect(dead_code, reason = "the suites of other dialects need more of it")]
 mod driver;
 mod encryption;
 mod events;
@@ -24,3 +23,4 @@ mod repair;
 mod required_state;
 mod subscriptions;
 mod timeline;
+mod tokens;
