@@ -138,6 +138,13 @@ impl<'a> Gate<'a> {
         !self.is_joined() && saw_it
     }
 
+    /// What was told of the room so far, unless it was told in another stay than
+    /// the one that the user is in: nothing goes on from there, since what came
+    /// between the stays is not theirs.
+    pub fn told_in_stay(&self, told: Option<Sequence>) -> Option<Sequence> {
+        told.filter(|told| !self.is_joined() || *told >= self.of_user.since)
+    }
+
     fn sees_summary(&self) -> bool {
         self.is_joined() || (self.has_left() && self.room.summary_changed.0 <= self.visible.1)
     }
@@ -458,10 +465,13 @@ impl<'a> Gate<'a> {
         });
     }
 
-    /// The entries of the state that were removed, as far as the user may know.
+    /// The entries of the state that were removed, as far as the user may know:
+    /// what was gone when their stay began they may never have seen.
     pub fn removed_state(&self) -> impl Iterator<Item = &'a Removed> {
-        let last = if self.is_joined() { u64::MAX } else { self.visible.1 };
-        self.room.removed.iter().filter(move |removed| removed.changed.0 <= last)
+        let (first, last) =
+            if self.is_joined() { (self.of_user.since.0, u64::MAX) } else { (0, self.visible.1) };
+        let known = first..=last;
+        self.room.removed.iter().filter(move |removed| known.contains(&removed.changed.0))
     }
 
     /// Up to which number entries may have been removed that

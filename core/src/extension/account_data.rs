@@ -1,5 +1,5 @@
 //! `account_data` (MSC3959): global, and of the rooms in scope. Everything the
-//! first time, what changed from then on.
+//! first time and when a room is joined again, what changed from then on.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(super) fn answer(scoping: Scoping<'_>, scope: &Scope, next: &mut State) -> A
     next.account_data = Some(source.world.sequence);
     for gate in scoping.gates(scope) {
         let room = gate.room_number();
-        let before = told(scoping.asked, room).account_data;
+        let before = told(scoping.asked, &gate).account_data;
         let changed = gate.of_user().account_data_changed;
         if before.is_some_and(|before| changed <= before) {
             continue;

@@ -128,7 +128,13 @@ fn note(next: &mut State, room: RoomNumber, change: impl FnOnce(&mut SentScope))
     next.scopes.insert(room, scope);
 }
 
-/// What was told of a room before.
-fn told(asked: Asked<'_>, room: RoomNumber) -> SentScope {
-    asked.base.and_then(|base| base.scopes.get(&room)).copied().unwrap_or_default()
+/// What was told of a room before, where that is still so.
+fn told(asked: Asked<'_>, gate: &Gate<'_>) -> SentScope {
+    let told = asked.base.and_then(|base| base.scopes.get(&gate.room_number()));
+    let SentScope { account_data, receipts, typing } = told.copied().unwrap_or_default();
+    SentScope {
+        account_data: gate.told_in_stay(account_data),
+        receipts: gate.told_in_stay(receipts),
+        typing,
+    }
 }

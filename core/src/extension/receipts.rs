@@ -1,6 +1,6 @@
-//! `receipts` (MSC3960): one `m.receipt` a room. The first time, or when the
-//! room is sent anew, those on the events of the response and the user's own;
-//! later every one that came.
+//! `receipts` (MSC3960): one `m.receipt` a room. The first time in a stay, or
+//! when the room is sent anew, those on the events of the response and the
+//! user's own; later every one that came.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -29,7 +29,7 @@ pub(super) fn answer(
     let mut rooms = Vec::new();
     for gate in scoping.gates(scope).filter(Gate::is_joined) {
         let room = gate.room_number();
-        let before = told(scoping.asked, room).receipts;
+        let before = told(scoping.asked, &gate).receipts;
         let sent = sent_events.get(&room);
         let anew = sent.is_some_and(|sent| sent.anew);
         if !anew && before.is_some_and(|before| gate.receipts_changed() <= before) {

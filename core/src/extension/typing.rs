@@ -26,13 +26,15 @@ pub(super) fn answer(
     }
     for gate in scoping.gates(scope).filter(Gate::is_joined) {
         let room = gate.room_number();
-        let before = next.scopes.get(&room).and_then(|told| told.typing);
+        let ever = next.scopes.get(&room).and_then(|told| told.typing);
+        let before = gate.told_in_stay(ever);
         if before.is_some_and(|before| gate.typing_changed() <= before) {
             continue;
         }
         note(next, room, |told| told.typing = Some(scoping.asked.source.world.sequence));
-        // That nobody types is news only to who was told of somebody.
-        if before.is_some() || !gate.typing().is_empty() {
+        // That nobody types is news only to who was told of somebody. After another
+        // stay it is always told, so that it does not tell of typing in between.
+        if ever.is_some() || !gate.typing().is_empty() {
             rooms.push((Arc::clone(gate.room_id()), event(gate.typing())));
         }
     }

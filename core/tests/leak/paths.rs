@@ -25,6 +25,8 @@ pub(crate) enum Of {
 pub(crate) struct Path {
     pub(crate) name: &'static str,
     pub(crate) of: Of,
+    /// What has to come before it, whether or not it happens then.
+    pub(crate) prepare: Option<fn(&mut Town)>,
     /// What happens.
     pub(crate) happens: fn(&mut Town),
     /// Whether it has been so since the room was made: who has been there knows.
@@ -59,7 +61,8 @@ const S_M: &[Dialect] = &[Simplified, Msc3575];
 
 const fn path(name: &'static str, of: Of, happens: fn(&mut Town), shown: &'static [Shown]) -> Path {
     let (is_old, is_history, shows_otherwise, group) = (false, false, false, 0);
-    Path { name, of, happens, is_old, is_history, shows_otherwise, group, shown }
+    let prepare = None;
+    Path { name, of, prepare, happens, is_old, is_history, shows_otherwise, group, shown }
 }
 
 /// The paths in batches that may happen together.
@@ -284,18 +287,49 @@ pub(crate) const PATHS: &[Path] = &[
             ),
         ],
     ),
-    path(
-        "a receipt",
-        Of::Room,
-        dora_reads,
-        &[("Extensions.receipts", ALL, "everything", "/extensions/receipts/rooms/!r:x")],
-    ),
-    path(
-        "a receipt of a thread",
-        Of::Room,
-        dora_reads_thread,
-        &[("Extensions.receipts", ALL, "everything", "/extensions/receipts/rooms/!r:x")],
-    ),
+    Path {
+        is_history: true,
+        ..path(
+            "a receipt",
+            Of::Room,
+            dora_reads,
+            &[("Extensions.receipts", ALL, "everything", "/extensions/receipts/rooms/!r:x")],
+        )
+    },
+    Path {
+        is_history: true,
+        ..path(
+            "a receipt of a thread",
+            Of::Room,
+            dora_reads_thread,
+            &[("Extensions.receipts", ALL, "everything", "/extensions/receipts/rooms/!r:x")],
+        )
+    },
+    Path {
+        prepare: Some(Town::hides_end_of_state),
+        is_history: true,
+        group: 5,
+        ..path(
+            "state that the homeserver has no more",
+            Of::Room,
+            Town::misses_state,
+            &[
+                ("Want.State", S_M, "everything", "/rooms/!r:x/initial"),
+                ("Want.State", A, "everything", "/rooms/!r:x/required_state"),
+            ],
+        )
+    },
+    Path {
+        prepare: Some(Town::asks_for_history),
+        is_history: true,
+        group: 5,
+        ..path(
+            "history that was fetched for Alice",
+            Of::Alice,
+            Town::is_given_history,
+            &[("Want.History", ALL, "everything", "/rooms/!r:x/timeline")],
+        )
+    },
     path(
         "a private receipt",
         Of::Alice,

@@ -37,6 +37,11 @@ pub(crate) fn all(dialect: Dialect) -> Vec<Named> {
     all
 }
 
+/// The room with much of its timeline, and all of its state.
+pub(crate) fn all_of_room(dialect: Dialect) -> Value {
+    request(dialect, json!({}), &[ROOM], &config(dialect, 50, EVERYTHING))
+}
+
 /// Those that ask for the most.
 pub(crate) const MAIN: [&str; 3] = ["everything", "filters", "orders"];
 

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// When something happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Moment {
     /// Before Bob has anything to do with the room.
     First,
@@ -23,16 +23,28 @@ enum Moment {
 
 /// What is seen in towns where nothing happens.
 #[derive(Default)]
-struct Quiet(BTreeMap<(Relation, Observer, Requests), Vec<Seen>>);
+struct Quiet(BTreeMap<(Relation, Observer, Requests, Prepared), Vec<Seen>>);
+
+/// The names of the paths that something has to come before, and when it does.
+type Prepared = Vec<(&'static str, Moment)>;
 
 /// The names of the requests that are made.
 type Requests = BTreeSet<&'static str>;
 
 impl Quiet {
-    fn seen(&mut self, dialect: Dialect, bystander: Bystander, requests: &Requests) -> &[Seen] {
-        let Bystander { relation, observer, .. } = bystander;
-        let key = (relation, observer, requests.clone());
-        self.0.entry(key).or_insert_with(|| live(dialect, bystander, requests, &[]))
+    /// Where none of `paths` happens, and what has to come before them does.
+    fn seen(
+        &mut self,
+        dialect: Dialect,
+        bystander: Bystander,
+        requests: &Requests,
+        paths: &[&Path],
+    ) -> &[Seen] {
+        let Bystander { relation, observer, moment } = bystander;
+        let prepared = paths.iter().filter(|path| path.prepare.is_some());
+        let prepared = prepared.map(|path| (path.name, moment)).collect();
+        let key = (relation, observer, requests.clone(), prepared);
+        self.0.entry(key).or_insert_with(|| live(dialect, bystander, requests, paths, false))
     }
 }
 
@@ -55,20 +67,31 @@ fn requests(paths: &[&Path]) -> Requests {
     paths.iter().flat_map(|path| path.shown.iter().map(|(_, _, request, _)| *request)).collect()
 }
 
-/// What a bystander sees of everything.
-fn live(dialect: Dialect, bystander: Bystander, requests: &Requests, paths: &[&Path]) -> Vec<Seen> {
+/// What a bystander sees of everything, whether or not `paths` happen.
+fn live(
+    dialect: Dialect,
+    bystander: Bystander,
+    requests: &Requests,
+    paths: &[&Path],
+    they_happen: bool,
+) -> Vec<Seen> {
     let Bystander { observer, relation, moment } = bystander;
     let mut town = Town::new(dialect);
-    let happens_at = |at: Moment, town: &mut Town| {
-        if at == moment {
-            paths.iter().for_each(|path| (path.happens)(town));
-        }
+    let prepare_at = |at: Moment, town: &mut Town| {
+        let prepare = paths.iter().filter_map(|path| path.prepare);
+        prepare.filter(|_| at == moment).for_each(|prepare| prepare(town));
     };
+    let happens_at = |at: Moment, town: &mut Town| {
+        let happening = paths.iter().filter(|_| they_happen && at == moment);
+        happening.for_each(|path| (path.happens)(town));
+    };
+    prepare_at(Moment::First, &mut town);
     happens_at(Moment::First, &mut town);
     relation.begin(&mut town);
     town.life_goes_on();
     let mut look = Look::begin(&mut town, observer, requests);
     relation.go_on(&mut town);
+    prepare_at(Moment::Last, &mut town);
     look.go_on(&mut town);
     look.end(&mut town, |town| {
         happens_at(Moment::Last, town);
@@ -87,6 +110,9 @@ fn bystanders<'a>(batch: &[&'a Path]) -> Vec<(Bystander, Vec<&'a Path>)> {
         if path.of == Of::Device {
             let observer = Observer::SecondDevice;
             all.push(Bystander { observer, ..Bystander::bob(Relation::Member) });
+        }
+        if path.is_history {
+            all.extend(Relation::LATER.map(Bystander::bob));
         }
         return all.into_iter().map(of_all).collect();
     }
@@ -148,11 +174,11 @@ fn nothing_leaks(dialect: Dialect) {
     for batch in batches() {
         for (bystander, paths) in bystanders(&batch) {
             let requests = requests(&paths);
-            let seen = live(dialect, bystander, &requests, &paths);
+            let seen = live(dialect, bystander, &requests, &paths, true);
             let is_later = Relation::LATER.contains(&bystander.relation);
             let mut found = Vec::new();
             if !paths[0].shows_otherwise && !is_later {
-                found = differences(quiet.seen(dialect, bystander, &requests), &seen);
+                found = differences(quiet.seen(dialect, bystander, &requests, &paths), &seen);
             }
             let tells = seen.iter().filter(|it| it.answer.to_string().contains(SECRET));
             found.extend(tells.map(|it| format!("{} ({}): {}", it.request, it.how, it.answer)));
@@ -176,8 +202,8 @@ fn every_path_leads_somewhere(dialect: Dialect) {
         let moment = if path.is_old { Moment::First } else { Moment::Last };
         let insider = Bystander { observer: path.insider(), relation: Relation::Member, moment };
         let requests = requests(&[path]);
-        let seen = live(dialect, insider, &requests, &[path]);
-        let quiet = quiet.seen(dialect, insider, &requests);
+        let seen = live(dialect, insider, &requests, &[path], true);
+        let quiet = quiet.seen(dialect, insider, &requests, &[path]);
         let mut tells = path.shown.iter().all(|(_, dialects, ..)| !dialects.contains(&dialect));
         for (field, dialects, request, at) in path.shown {
             if !dialects.contains(&dialect) {
@@ -238,7 +264,7 @@ fn outsiders_fetch_nothing() {
     for dialect in [Dialect::Simplified, Dialect::V4, Dialect::Msc3575] {
         let fetched = |relation| {
             let requests = ["lazy", "types", "keys"].into();
-            let seen = live(dialect, Bystander::bob(relation), &requests, &[]);
+            let seen = live(dialect, Bystander::bob(relation), &requests, &[], false);
             let fetches = seen.into_iter().filter(|it| it.request == "fetches");
             fetches.map(|it| it.answer.to_string()).collect::<String>()
         };

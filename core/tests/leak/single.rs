@@ -94,3 +94,22 @@ fn a_later_alias_names_no_room_that_was_left() {
     let fresh = town.ask(&bob, "fresh", &body);
     assert!(!fresh.to_string().contains(SECRET), "{fresh}");
 }
+
+/// Goal: who asks for more state is not told what went before they came.
+#[test]
+fn what_was_gone_before_a_stay_is_not_told_to_be_gone() {
+    for dialect in DIALECTS {
+        let mut town = Town::new(dialect);
+        town.hides_end_of_state();
+        town.misses_state();
+        Relation::Member.begin(&mut town);
+        let bob = town.client(Observer::Bob);
+        let (name, little) = requests::all(dialect).swap_remove(3);
+        assert_eq!(name, "lazy");
+        let answer = town.ask(&bob, "main", &little);
+        let request = at(position(&answer), requests::all_of_room(dialect));
+        let answer = town.ask(&bob, "main", &request);
+        assert!(answer["rooms"][ROOM]["required_state"].is_array(), "{dialect:?}: {answer}");
+        assert!(!answer.to_string().contains(SECRET), "{dialect:?}: {answer}");
+    }
+}

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use luge_core::{request::Dialect, shard::ShardLimits};
+use luge_core::{
+    connection::Want,
+    request::Dialect,
+    shard::{FetchOrder, ShardLimits},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -59,6 +63,8 @@ pub(crate) struct Town {
     pub(crate) bob: Client,
     dialect: Dialect,
     events: u64,
+    /// The room's state, where it was looked at.
+    state: Vec<Value>,
 }
 
 /// A connection that has been answered, and what it asks.
@@ -74,7 +80,7 @@ impl Town {
         luge.speak(dialect);
         let (alice, second) = (luge.sign_in(ALICE, "A"), luge.sign_in(ALICE, "A2"));
         let bob = luge.sign_in(BOB, "B");
-        let mut town = Self { luge, alice, second, bob, dialect, events: 0 };
+        let mut town = Self { luge, alice, second, bob, dialect, events: 0, state: Vec::new() };
         town.alice_hears(joined(ROOM, &beginning("$r", &[ALICE, DORA])));
         let alone = |prefix: &str, user, named: &str| {
             let mut events = beginning(prefix, &[user]);
@@ -124,6 +130,45 @@ impl Town {
         let event_id = event["event_id"].as_str().expect("an event has an id");
         event["event_id"] = format!("{event_id}-{}", self.events).into();
         event
+    }
+
+    /// There is state whose end a gap hides: the homeserver is asked for the whole.
+    pub(crate) fn hides_end_of_state(&mut self) {
+        let content = json!({"v": SECRET});
+        self.happens(&[state("$s3cret-state", "org.example.s3", SECRET, DORA, content)]);
+        // Her shard knows Alice from then on.
+        let (alice, request) = (self.alice.clone(), requests::all_of_room(self.dialect));
+        let answer = self.ask(&alice, "state", &request);
+        let state = answer["rooms"][ROOM]["required_state"].as_array();
+        state.expect("Alice is in the room").clone_into(&mut self.state);
+        self.happens_later(&[message("$s3cret-after", DORA)], "s3cret-token");
+        self.luge.wait(2_000);
+    }
+
+    /// It turns out that the state has gone.
+    pub(crate) fn misses_state(&mut self) {
+        let is_left = |event: &&Value| event["state_key"] != SECRET;
+        let left: Vec<Value> = self.state.iter().filter(is_left).cloned().collect();
+        assert_eq!(left.len(), self.state.len() - 1, "it was there");
+        self.luge.give_state(&left);
+    }
+
+    /// A gap hides messages, and Alice asks for more than there is.
+    pub(crate) fn asks_for_history(&mut self) {
+        self.happens_later(&[message("$later", DORA)], "later");
+        let (alice, request) = (self.alice.clone(), requests::all_of_room(self.dialect));
+        self.ask(&alice, "history", &request);
+    }
+
+    /// She is given what came before.
+    pub(crate) fn is_given_history(&mut self) {
+        let is_hers = |order: &FetchOrder| {
+            matches!(order.want, Want::History(_)) && order.user == self.alice.user
+        };
+        let at = self.luge.fetches.iter().position(is_hers).expect("Alice's history is fetched");
+        let Want::History(want) = self.luge.fetches.remove(at).want else { unreachable!() };
+        let messages = ["$s3cret-2", "$s3cret-1"].map(|id| message(id, DORA));
+        self.luge.answer_history(&want, &messages, Some("s3cret-end"));
     }
 
     /// Something else happens in rooms of Alice's and of Bob's, so that the room

@@ -21,6 +21,7 @@ mod own_events;
 mod polling;
 mod repair;
 mod required_state;
+mod stays;
 mod subscriptions;
 mod timeline;
 mod tokens;
