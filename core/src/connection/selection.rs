@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use imbl::OrdMap;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     answer::{Asked, Windows, gate},
@@ -30,6 +30,12 @@ pub(super) struct Selection<'a> {
     pub(super) windows: Windows,
     /// Every configuration that is asked of a room, each once.
     pub(super) configs: Vec<Arc<RoomConfig>>,
+    /// The unions of two of them that were made, by their addresses: they stay
+    /// where they are as long as `configs` has them.
+    unions: FxHashMap<[usize; 2], Arc<RoomConfig>>,
+    /// What is asked of any room, where so many configurations are asked for
+    /// that each room might have its own union of them.
+    everything: Option<Arc<RoomConfig>>,
     /// What the next response has to know of it.
     pub(super) told: Lists,
     /// The orders that the client holds then.
@@ -53,6 +59,8 @@ impl<'a> Selection<'a> {
             index: FxHashMap::default(),
             windows: Vec::new(),
             configs: Vec::new(),
+            unions: FxHashMap::default(),
+            everything: None,
             told: Lists { configs: Vec::new(), windows, holds_left },
             orders: OrdMap::new(),
             looked_at,
@@ -61,6 +69,7 @@ impl<'a> Selection<'a> {
             selection.configs = asked.base.map(|base| base.configs.clone()).unwrap_or_default();
         }
         selection.note_configs();
+        selection.note_everything();
         let answers = selection.lists(heads);
         selection.subscriptions();
         selection.old_rooms();
@@ -85,6 +94,27 @@ impl<'a> Selection<'a> {
             let config = self.shared(config);
             self.told.configs.push(config);
         }
+    }
+
+    /// Where many configurations are asked for, rooms of which more than one is
+    /// asked get the union of them all: each set of them would else be another
+    /// union, and there are more sets than memory.
+    fn note_everything(&mut self) {
+        let mut seen = FxHashSet::default();
+        let mut parts: Vec<RoomConfig> = Vec::new();
+        for config in self.told.configs.iter().filter(|it| seen.insert(Arc::as_ptr(it).addr())) {
+            parts.push((**config).clone());
+            parts.extend(config.old_rooms.as_deref().cloned());
+        }
+        if seen.len() <= APART_MAX {
+            return;
+        }
+        // Each is taken up few times only, however many there are.
+        while parts.len() > 1 {
+            let pairs = parts.chunks(2);
+            parts = pairs.map(|pair| pair[0].union(pair.last().unwrap_or(&pair[0]))).collect();
+        }
+        self.everything = parts.first().map(|everything| self.shared(everything));
     }
 
     fn lists(&mut self, heads: Vec<Head>) -> Vec<(String, List)> {
@@ -221,10 +251,24 @@ impl<'a> Selection<'a> {
             Some(at) if Arc::ptr_eq(&self.rooms[*at].1, config) => {}
             Some(at) => {
                 let at = *at;
-                let union = self.rooms[at].1.union(config);
-                self.rooms[at].1 = self.shared(&union);
+                let before = Arc::clone(&self.rooms[at].1);
+                self.rooms[at].1 = self.union(&before, config);
             }
         }
+    }
+
+    /// What satisfies both of two known configurations.
+    fn union(&mut self, one: &Arc<RoomConfig>, other: &Arc<RoomConfig>) -> Arc<RoomConfig> {
+        if let Some(everything) = &self.everything {
+            return Arc::clone(everything);
+        }
+        let both = [Arc::as_ptr(one).addr(), Arc::as_ptr(other).addr()];
+        if let Some(known) = self.unions.get(&both) {
+            return Arc::clone(known);
+        }
+        let union = self.shared(&one.union(other));
+        self.unions.insert(both, Arc::clone(&union));
+        union
     }
 
     /// The configuration, as the last request or this one already has it: that
@@ -268,6 +312,10 @@ fn set(wanted: &ListRequest, head: &Head) -> u64 {
         }
     }
 }
+
+/// Different configurations of one request of which rooms get just those that
+/// are asked of them.
+const APART_MAX: usize = 8;
 
 /// Predecessors of one room that are followed.
 const PREDECESSORS_MAX: usize = 16;

@@ -99,21 +99,22 @@ impl<'a> Scoping<'a> {
         };
         let listed = |key: &String| scope.lists.as_ref().is_none_or(|lists| lists.contains(key));
         let windows = self.windows.iter().filter(|(key, _)| listed(key));
+        let subscribed = self.subscribed();
         let mut seen = FxHashSet::default();
         let in_windows = windows.flat_map(|(_, rooms)| rooms.iter().copied());
         let named = selected.filter(|room| match named {
             Some(named) => {
-                self.is_named(*room, named) && (!by_subscription || self.is_subscribed(*room))
+                self.is_named(*room, named) && (!by_subscription || subscribed.contains(room))
             }
-            None => self.is_subscribed(*room),
+            None => subscribed.contains(room),
         });
         in_windows.chain(named).filter(|room| seen.insert(*room)).collect()
     }
 
-    fn is_subscribed(&self, room: RoomNumber) -> bool {
-        let subscriptions = &self.asked.request.subscriptions;
-        let room = self.asked.source.world.room(room);
-        room.is_some_and(|room| subscriptions.iter().any(|(id, _)| **id == *room.id))
+    fn subscribed(&self) -> FxHashSet<RoomNumber> {
+        let subscriptions = self.asked.request.subscriptions.iter();
+        let world = self.asked.source.world;
+        subscriptions.filter_map(|(id, _)| world.find_room(id)).map(|room| room.number).collect()
     }
 
     fn is_named(&self, room: RoomNumber, named: &BTreeSet<String>) -> bool {

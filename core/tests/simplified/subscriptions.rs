@@ -7,7 +7,7 @@ use crate::{
     driver::{Client, Luge},
     events::{
         ALICE, BOB, CAROL, all, at, beginning, joined, left, list, made, member, message, name,
-        waiting,
+        state, waiting,
     },
 };
 
@@ -131,4 +131,41 @@ fn a_room_that_is_joined_later_comes_to_its_subscriber() {
     let answer = luge.body(held);
     assert_eq!(answer["rooms"]["!r:x"]["initial"], true);
     assert_eq!(required(&answer, "!r:x"), ["$c"]);
+}
+
+/// Goal: what a request asks for grows with its length, not with the number of
+/// sets of its lists: a room that several of very many ask something of gets
+/// what any of them asks for.
+#[test]
+fn rooms_of_very_many_configurations_get_what_any_asks_for() {
+    let mut luge = Luge::new();
+    let alice = luge.sign_in(ALICE, "A");
+    let kinds: Vec<String> = (0..9).map(|at| format!("k{at}")).collect();
+    let room = |room_id: &str| {
+        let of_kind =
+            |kind: &String| state(&format!("${kind}{room_id}"), kind, "", ALICE, json!({}));
+        let id = format!("${room_id}");
+        joined(room_id, &[beginning(&id, &[ALICE]), kinds.iter().map(of_kind).collect()].concat())
+    };
+    luge.sync(&alice, room("!old:x"));
+    luge.sync(&alice, room("!new:x"));
+    // The first two lists have both rooms, the others the newest alone.
+    let request = |count: usize| {
+        let one = |(at, kind): (usize, &String)| {
+            let end = u64::from(at < 2);
+            let list = json!({
+                "ranges": [[0, end]], "timeline_limit": 1, "required_state": [[kind, ""]],
+            });
+            (format!("l{at}"), list)
+        };
+        json!({"lists": kinds[..count].iter().enumerate().map(one).collect::<serde_json::Map<_, _>>()})
+    };
+    let few = luge.ask(&alice, request(8));
+    assert_eq!((required(&few, "!new:x").len(), required(&few, "!old:x").len()), (8, 2));
+    let many = luge.ask(&alice, request(9));
+    assert_eq!((required(&many, "!new:x").len(), required(&many, "!old:x").len()), (9, 9));
+    // Also where the next response looks at one room alone.
+    luge.sync(&alice, joined("!old:x", &[state("$8", "k8", "", ALICE, json!({"a": 1}))]));
+    let next = luge.ask(&alice, at(position(&many), request(9)));
+    assert_eq!((rooms(&next), required(&next, "!old:x")), (vec!["!old:x"], vec!["$8"]));
 }
