@@ -27,10 +27,10 @@ pub async fn fetch(homeserver: &Homeserver, taker: &Taker, order: &FetchOrder) -
         }
         Want::PrevBatch(room, sequence, event_id) => {
             let (room, sequence) = (*room, *sequence);
-            let token = prev_batch(homeserver, order, event_id).await;
+            let token = prev_batch(homeserver, taker, order, event_id).await;
             token.map(|token| vec![Command::PrevBatch { room, sequence, token }])
         }
-        Want::JoinedRooms(_) => joined_rooms(homeserver, order).await.map(|it| vec![it]),
+        Want::JoinedRooms(_) => joined_rooms(homeserver, taker, order).await.map(|it| vec![it]),
         Want::History(want) => {
             history(homeserver, taker, order, want).await.map(|command| vec![command])
         }
@@ -108,7 +108,7 @@ async fn history(
     }
     let from = match &want.prev_batch {
         Some(token) => token.clone(),
-        None => prev_batch(homeserver, order, &want.event_id).await?,
+        None => prev_batch(homeserver, taker, order, &want.event_id).await?,
     };
     let path = format!(
         "/_matrix/client/v3/rooms/{}/messages?dir=b&from={}&limit={}",
@@ -120,6 +120,11 @@ async fn history(
     let parse = move || {
         let end = serde_json::from_slice::<End>(&body).ok()?.end;
         let (events, _) = upstream::parse_events(&body, "chunk", &Limits::default()).ok()?;
+        // The end of history, where it is no token that can be kept, is not
+        // known: the next answer for it says.
+        if end.is_some() && end.as_deref().and_then(token).is_none() {
+            return None;
+        }
         Some((events, end))
     };
     let (events, end) = taker.off_shard(parse).await??;
@@ -128,13 +133,19 @@ async fn history(
 }
 
 /// The rooms that the user is in.
-async fn joined_rooms(homeserver: &Homeserver, order: &FetchOrder) -> Option<Command> {
+async fn joined_rooms(
+    homeserver: &Homeserver,
+    taker: &Taker,
+    order: &FetchOrder,
+) -> Option<Command> {
     #[derive(Deserialize)]
     struct Joined {
         joined_rooms: BTreeSet<String>,
     }
     let body = get(homeserver, order, "/_matrix/client/v3/joined_rooms").await?;
-    let rooms = serde_json::from_slice::<Joined>(&body).ok()?.joined_rooms;
+    // Nor is a long list of rooms.
+    let parse = move || serde_json::from_slice::<Joined>(&body).ok().map(|it| it.joined_rooms);
+    let rooms = taker.off_shard(parse).await??;
     Some(Command::JoinedRooms { user: order.user, knew: order.knew, rooms })
 }
 
@@ -186,16 +197,48 @@ async fn member(
     is_it.then(|| Command::Members(MemberList { room, events: vec![event], complete: false }))
 }
 
-async fn prev_batch(homeserver: &Homeserver, order: &FetchOrder, event_id: &str) -> Option<String> {
+/// The token for paging back from before an event. The answer brings the state
+/// there too, of which the members alone can be declined.
+async fn prev_batch(
+    homeserver: &Homeserver,
+    taker: &Taker,
+    order: &FetchOrder,
+    event_id: &str,
+) -> Option<String> {
     #[derive(Deserialize)]
     struct Context {
         start: String,
     }
     let path = format!(
-        "/_matrix/client/v3/rooms/{}/context/{}?limit=0",
+        "/_matrix/client/v3/rooms/{}/context/{}?limit=0&filter={}",
         escaped(&order.room_id),
-        escaped(event_id)
+        escaped(event_id),
+        escaped(r#"{"lazy_load_members":true}"#)
     );
     let body = get(homeserver, order, &path).await?;
-    serde_json::from_slice::<Context>(&body).ok().map(|context| context.start)
+    // It may be long all the same: it is not parsed on the shard.
+    let parse = move || {
+        let start = serde_json::from_slice::<Context>(&body).ok()?.start;
+        token(&start).map(str::to_owned)
+    };
+    taker.off_shard(parse).await?
+}
+
+/// A token that is not larger than tokens are: it is kept, and goes to clients
+/// and into URLs.
+fn token(text: &str) -> Option<&str> {
+    (1..=Limits::default().token_bytes_max).contains(&text.len()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_of_no_sensible_length_are_not_kept() {
+        let max = Limits::default().token_bytes_max;
+        for (length, is_kept) in [(0, false), (1, true), (max, true), (max + 1, false)] {
+            assert_eq!(token(&"t".repeat(length)).is_some(), is_kept, "{length}");
+        }
+    }
 }
