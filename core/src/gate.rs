@@ -601,19 +601,31 @@ impl<'a> Gate<'a> {
         });
     }
 
-    /// Visits the user's own receipts.
+    /// Visits the user's own receipts, the newest first: those of the room as a
+    /// whole and of its main timeline, and the newest of those of threads.
     pub fn own_receipts(&self, visit: &mut dyn FnMut(&ArchivedReceiptRecord)) {
         if !self.is_joined() {
             return;
         }
         let from = key::receipts_of(self.room.number, &self.user.id);
         let to = key::after_prefix(&from);
-        let mut numbers = Vec::new();
+        let (mut looked_at, mut newest) = (0, BTreeSet::new());
         self.view.scan(Table::Receipts, &from, &to, Direction::Forward, &mut |_, value| {
-            numbers.extend(key::sequence_of(value));
-            numbers.len() < OWN_RECEIPTS_MAX
+            newest.extend(key::sequence_of(value));
+            if newest.len() > OWN_RECEIPTS_MAX {
+                newest.pop_first();
+            }
+            looked_at += 1;
+            looked_at < OWN_RECEIPTS_LOOKED_AT_MAX
         });
-        for number in numbers {
+        // However old: without them all of the room is unread.
+        for kind in ["m.read", "m.read.private"] {
+            for thread_id in [None, Some("main")] {
+                let key = key::receipt(self.room.number, &self.user.id, kind, thread_id);
+                newest.extend(self.view.get(Table::Receipts, &key).and_then(key::sequence_of));
+            }
+        }
+        for number in newest.into_iter().rev() {
             let order = key::receipt_order(self.room.number, number);
             let archive = self.view.get(Table::ReceiptOrder, &order);
             if let Some(receipt) = archive.and_then(ReceiptRecord::access) {
@@ -626,8 +638,11 @@ impl<'a> Gate<'a> {
 /// Events of one room that are looked at for the last that bumps it.
 const BUMPS_LOOKED_AT_MAX: usize = 100;
 
-/// Own receipts of one room that are looked at: one for each thread.
+/// Own receipts of one room that are shown besides those that always are: one
+/// for each thread.
 const OWN_RECEIPTS_MAX: usize = 100;
+/// Own receipts of one room among which those are looked for.
+const OWN_RECEIPTS_LOOKED_AT_MAX: usize = 10_000;
 
 /// An entry of the state that may be seen.
 #[derive(Clone, Debug, PartialEq, Eq)]

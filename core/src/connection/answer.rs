@@ -17,7 +17,7 @@ use crate::{
     list::Source,
     record::{DeviceRecord, Membership},
     request::{Request, RoomConfig},
-    response::{self, Response},
+    response::{self, Objects, Response},
 };
 
 /// What a request is answered from.
@@ -238,6 +238,7 @@ impl Telling<'_> {
         let timeline = entry.timeline.as_ref();
         self.bytes += entry.required_state.bytes();
         self.bytes += timeline.map_or(0, |timeline| timeline.events.bytes());
+        self.bytes += entry.stripped.as_ref().map_or(0, Objects::bytes);
         let anew = entry.initial || timeline.is_some_and(|timeline| timeline.expanded);
         let told = extension::SentTimeline { event_ids: outcome.event_ids, anew };
         self.sent_events.insert(room, told);

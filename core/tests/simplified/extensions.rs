@@ -255,6 +255,31 @@ fn receipts_come_with_their_events_and_then_all() {
     assert_eq!(of(&answer), json!({}));
 }
 
+/// Goal: of somebody who reads very many threads no receipt of the room itself is
+/// left out, nor of the threads that they read last; each names its thread.
+#[test]
+fn receipts_of_the_room_come_beside_those_of_many_threads() {
+    let (mut luge, alice) = two_rooms();
+    let threaded = |event_id: &str, kind: &str, thread_id: &str| {
+        let of_user = json!({ALICE: {"ts": 5, "thread_id": thread_id}});
+        let content = json!({event_id: {kind: of_user}});
+        ephemeral("!b:x", json!({"type": "m.receipt", "content": content}))
+    };
+    luge.sync(&alice, receipt("!b:x", "$whole", "m.read.private", ALICE));
+    luge.sync(&alice, threaded("$of-main", "m.read", "main"));
+    for at in (0..150).rev() {
+        let (event_id, thread_id) = (format!("$in-{at}"), format!("$thread-{at:03}"));
+        luge.sync(&alice, threaded(&event_id, "m.read", &thread_id));
+    }
+    let answer = luge.ask(&alice, on("receipts"));
+    let content = &answer["extensions"]["receipts"]["rooms"]["!b:x"]["content"];
+    assert_eq!(content["$whole"], json!({"m.read.private": {ALICE: {"ts": 5}}}));
+    let of = |thread_id: &str| json!({"m.read": {ALICE: {"ts": 5, "thread_id": thread_id}}});
+    assert_eq!(content["$of-main"], of("main"));
+    assert_eq!(content["$in-0"], of("$thread-000"));
+    assert_eq!(content["$in-149"], Value::Null, "those that were read longest ago are left out");
+}
+
 /// Goal: nobody sees another's private receipt, whoever's poller brought it.
 #[test]
 fn private_receipts_are_their_owners() {

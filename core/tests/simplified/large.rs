@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     answers::{position, rooms, window},
     driver::{Client, Luge},
-    events::{ALICE, all, at, beginning, joined, left, member, message, waiting},
+    events::{ALICE, BOB, all, at, beginning, invited, joined, left, member, message, waiting},
 };
 
 /// Alice in rooms `!0:x`, `!1:x`, …, the last of which is the newest.
@@ -78,6 +78,19 @@ fn a_response_ends_after_so_many_bytes_of_events() {
     let first = luge.ask(&alice, window_of(9));
     assert_eq!(rooms(&first), ["!2:x"]);
     assert_eq!(rooms(&luge.ask(&alice, at(position(&first), window_of(9)))), ["!1:x"]);
+}
+
+/// Goal: nor with what strangers put into invites.
+#[test]
+fn a_response_ends_after_so_many_bytes_of_invites() {
+    let answers = AnswerLimits { bytes_max: 1, ..AnswerLimits::default() };
+    let mut luge = Luge::with(ShardLimits { answers, ..ShardLimits::default() });
+    let alice = luge.sign_in(ALICE, "DEV");
+    luge.sync(&alice, all(["!0:x", "!1:x"].map(|room| invited(room, BOB, ALICE))));
+    let first = luge.ask(&alice, window_of(9));
+    let second = luge.ask(&alice, at(position(&first), window_of(9)));
+    let told = [rooms(&first), rooms(&second)].map(|rooms| rooms.len());
+    assert_eq!(told, [1, 1]);
 }
 
 /// Goal: a room comes into a window also where nothing about it has changed.
