@@ -29,6 +29,8 @@ pub struct KnownRequests {
 
 /// How many bytes of memory what is read of a body takes for each of its own.
 const BYTES_FOR_EACH: usize = 4;
+/// How many it takes for each value, where values are short.
+const BYTES_FOR_VALUE: usize = 120;
 /// How many it takes besides.
 const BYTES_BESIDES: usize = 1_024;
 
@@ -63,14 +65,13 @@ impl KnownRequests {
                 Some(known) => known,
                 None => simplified::parse_body(body, user_id, limits)?,
             };
-            self.remember(key, &request, body.len());
+            self.remember(key, &request, bytes_of(body));
             request
         };
         simplified::with_query(request, query, limits)
     }
 
-    fn remember(&mut self, key: Key, request: &Request, body_bytes: usize) {
-        let bytes = body_bytes.saturating_mul(BYTES_FOR_EACH).saturating_add(BYTES_BESIDES);
+    fn remember(&mut self, key: Key, request: &Request, bytes: usize) {
         let half = self.bytes_max / 2;
         if bytes > half {
             return;
@@ -82,6 +83,14 @@ impl KnownRequests {
         self.young_bytes += bytes;
         self.young.insert(key, request.clone());
     }
+}
+
+/// About how many bytes of memory what is read of a body takes. Each value
+/// begins behind one of these signs.
+fn bytes_of(body: &[u8]) -> usize {
+    let values = body.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+    let bytes = body.len().saturating_mul(BYTES_FOR_EACH);
+    bytes.max(values.saturating_mul(BYTES_FOR_VALUE)).saturating_add(BYTES_BESIDES)
 }
 
 #[cfg(test)]
@@ -144,5 +153,17 @@ mod tests {
         let wide: Vec<_> = (0..200).map(|at| format!(r#""{long}{at}":1"#)).collect();
         read(&mut known, ME, &format!("{{{}}}", wide.join(",")));
         assert!(known.young_bytes <= 16 * 1_024, "one that is too large is not kept");
+    }
+    /// Goal: a body of many short values is not taken for what its length says.
+    #[test]
+    fn many_short_values_count_for_what_they_take() {
+        let mut known = KnownRequests::new(64 * 1_024);
+        let pairs: Vec<_> = (0..100).map(|at| format!(r#"["{at}",""]"#)).collect();
+        let state = pairs.join(",");
+        let body =
+            format!(r#"{{"lists":{{"a":{{"timeline_limit":1,"required_state":[{state}]}}}}}}"#);
+        let first = read(&mut known, ME, &body);
+        let again = read(&mut known, ME, &body);
+        assert!(body.len() < 2_000 && !Arc::ptr_eq(&first.lists, &again.lists));
     }
 }
