@@ -6,15 +6,14 @@
 //! user may see them, and nothing else does. Nothing here knows what a client
 //! asked for.
 
+mod receipts;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     id::{RoomNumber, Sequence},
     list::stripped_content,
-    record::{
-        ArchivedReceiptRecord, ArchivedStateRecord, EventRecord, Membership, Place, ReceiptRecord,
-        StateRecord, key,
-    },
+    record::{ArchivedStateRecord, EventRecord, Membership, Place, StateRecord, key},
     redaction::redact,
     user::{User, UserRoom},
     view::{Direction, KeyRanges, Table, View},
@@ -582,67 +581,10 @@ impl<'a> Gate<'a> {
     pub fn typing(&self) -> &'a [Arc<str>] {
         if self.is_joined() { &self.room.typing } else { &[] }
     }
-
-    fn shows(&self, receipt: &ArchivedReceiptRecord) -> bool {
-        receipt.kind != "m.read.private" || receipt.user_id == *self.user.id
-    }
-
-    /// Visits the visible receipts after `after`, newest first, until `visit`
-    /// returns false.
-    pub fn receipts(&self, after: Sequence, visit: &mut dyn FnMut(&ArchivedReceiptRecord) -> bool) {
-        if !self.is_joined() {
-            return;
-        }
-        let from = key::receipt_order(self.room.number, after.0.saturating_add(1));
-        let to = key::after_prefix(&key::room(self.room.number));
-        self.view.scan(Table::ReceiptOrder, &from, &to, Direction::Backward, &mut |_, archive| {
-            ReceiptRecord::access(archive)
-                .is_none_or(|receipt| !self.shows(receipt) || visit(receipt))
-        });
-    }
-
-    /// Visits the user's own receipts, the newest first: those of the room as a
-    /// whole and of its main timeline, and the newest of those of threads.
-    pub fn own_receipts(&self, visit: &mut dyn FnMut(&ArchivedReceiptRecord)) {
-        if !self.is_joined() {
-            return;
-        }
-        let from = key::receipts_of(self.room.number, &self.user.id);
-        let to = key::after_prefix(&from);
-        let (mut looked_at, mut newest) = (0, BTreeSet::new());
-        self.view.scan(Table::Receipts, &from, &to, Direction::Forward, &mut |_, value| {
-            newest.extend(key::sequence_of(value));
-            if newest.len() > OWN_RECEIPTS_MAX {
-                newest.pop_first();
-            }
-            looked_at += 1;
-            looked_at < OWN_RECEIPTS_LOOKED_AT_MAX
-        });
-        // However old: without them all of the room is unread.
-        for kind in ["m.read", "m.read.private"] {
-            for thread_id in [None, Some("main")] {
-                let key = key::receipt(self.room.number, &self.user.id, kind, thread_id);
-                newest.extend(self.view.get(Table::Receipts, &key).and_then(key::sequence_of));
-            }
-        }
-        for number in newest.into_iter().rev() {
-            let order = key::receipt_order(self.room.number, number);
-            let archive = self.view.get(Table::ReceiptOrder, &order);
-            if let Some(receipt) = archive.and_then(ReceiptRecord::access) {
-                visit(receipt);
-            }
-        }
-    }
 }
 
 /// Events of one room that are looked at for the last that bumps it.
 const BUMPS_LOOKED_AT_MAX: usize = 100;
-
-/// Own receipts of one room that are shown besides those that always are: one
-/// for each thread.
-const OWN_RECEIPTS_MAX: usize = 100;
-/// Own receipts of one room among which those are looked for.
-const OWN_RECEIPTS_LOOKED_AT_MAX: usize = 10_000;
 
 /// An entry of the state that may be seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
