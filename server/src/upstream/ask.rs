@@ -5,7 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use luge_core::shard::{PollOrder, PollOutcome, Refusal};
-use luge_io::http::{Body, Client, ClientError, Timeouts};
+use luge_io::{
+    http::{Body, BodyError, Client, ClientError, Incoming, Timeouts},
+    time,
+};
 use serde::Deserialize;
 
 use crate::config::ServerLimits;
@@ -82,7 +85,9 @@ impl Homeserver {
         let response = self.client.send_with(request, timeouts).await?;
         let (head, body) = response.into_parts();
         let max = if head.status.is_success() { bytes_max } else { ERROR_BYTES_MAX };
-        Ok(Response::from_parts(head, body.read_limited(max).await?))
+        let length = head.headers.get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        Ok(Response::from_parts(head, read_whole(body, length, max).await?))
     }
 
     pub(super) fn answer_timeout(&self) -> Duration {
@@ -125,6 +130,41 @@ impl Homeserver {
         }
         Err(poll_outcome(&answer, order.since.is_some()))
     }
+}
+
+/// Bytes of a body that are read before the shard's other tasks have their turn.
+/// A body whose bytes are all there is otherwise read in one go, and holds the
+/// shard up for longer the larger it is.
+const READ_AT_ONCE_BYTES: usize = 512 << 10;
+/// How long they have it at least. Only a timer is sure to hand the thread to the
+/// driver.
+const READ_PAUSE: Duration = Duration::from_millis(1);
+
+/// The whole body, if it has at most `max` bytes; `length` is what was announced.
+async fn read_whole(
+    mut body: Incoming,
+    length: Option<usize>,
+    max: usize,
+) -> Result<Bytes, BodyError> {
+    if length.is_some_and(|length| length <= READ_AT_ONCE_BYTES || length > max) {
+        return body.read_limited(max).await;
+    }
+    let mut whole = Vec::with_capacity(length.unwrap_or_default());
+    let mut at_once = 0;
+    while let Some(chunk) = body.chunk().await {
+        let chunk = chunk?;
+        if max - whole.len() < chunk.len() {
+            return Err(BodyError::TooLarge { max });
+        }
+        whole.extend_from_slice(&chunk);
+        at_once += chunk.len();
+        drop(chunk);
+        if at_once >= READ_AT_ONCE_BYTES {
+            at_once = 0;
+            time::sleep(READ_PAUSE).await;
+        }
+    }
+    Ok(whole.into())
 }
 
 /// Why a token's owner is not known.
@@ -230,12 +270,44 @@ pub(super) fn not_json(what: &str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use std::{cell::Cell, rc::Rc};
+
     use luge_core::{
         id::{DeviceNumber, UserNumber},
         shard::Token,
     };
+    use luge_io::{driver::Driver, task};
 
     use super::*;
+
+    /// Goal: how long a shard is held up does not grow with an answer.
+    #[test]
+    fn while_a_large_body_is_read_other_tasks_have_their_turn() {
+        let size = 2 * READ_AT_ONCE_BYTES;
+        for length in [None, Some(size)] {
+            let (read, had_turn) = Driver::Epoll
+                .block_on(async move {
+                    let had_turn = Rc::new(Cell::new(false));
+                    let turn = Rc::clone(&had_turn);
+                    drop(task::spawn(async move { turn.set(true) }));
+                    let read = read_whole(Incoming::ready(vec![b'a'; size]), length, size).await;
+                    (read.map(|read| read.len()).ok(), had_turn.get())
+                })
+                .unwrap();
+            assert_eq!((read, had_turn), (Some(size), true), "{length:?}");
+        }
+    }
+
+    /// Goal: no body is kept that is larger than allowed, announced or not.
+    #[test]
+    fn a_body_that_is_too_large_is_refused() {
+        for length in [None, Some(11)] {
+            let read = Driver::Epoll
+                .block_on(read_whole(Incoming::ready(vec![b'a'; 11]), length, 10))
+                .unwrap();
+            assert!(matches!(read, Err(BodyError::TooLarge { max: 10 })), "{length:?}");
+        }
+    }
 
     #[test]
     fn what_goes_into_a_url_is_escaped() {
