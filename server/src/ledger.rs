@@ -189,9 +189,13 @@ impl Thread {
         self.store.read(|reader| {
             let mut folded = Folded { early: true, ..Folded::default() };
             for Job { command, reply } in jobs {
+                folded.show();
                 let view = Layered { pending: &folded.pending, below: reader };
                 let applied = ledger.apply(&view, clock::now_ms(), command);
                 folded.add(applied, reply);
+            }
+            if folded.early {
+                folded.show();
             }
             folded
         })
@@ -288,7 +292,10 @@ fn fatal(what: &str, error: &dyn std::error::Error) {
 #[derive(Default)]
 struct Folded {
     writes: Vec<Write>,
+    /// The writes that a further command, or a reader before the commit, sees.
     pending: Pending,
+    /// How many of the writes these are.
+    shown: usize,
     change: Change,
     early: bool,
     replies: Vec<(Reply, oneshot::Sender<Reply>)>,
@@ -296,12 +303,18 @@ struct Folded {
 
 impl Folded {
     fn add(&mut self, applied: Applied, reply: Option<oneshot::Sender<Reply>>) {
-        for write in &applied.writes {
-            self.pending.insert((write.table, write.key.clone()), write.value.clone());
-        }
         self.writes.extend(applied.writes);
         self.change.extend(applied.change);
         self.early &= applied.early;
         self.replies.extend(reply.map(|sender| (applied.reply, sender)));
+    }
+
+    /// Has the writes so far seen. Left out for the last command of a group that
+    /// nobody sees before it is durable, such as a part of a large answer.
+    fn show(&mut self) {
+        for write in &self.writes[self.shown..] {
+            self.pending.insert((write.table, write.key.clone()), write.value.clone());
+        }
+        self.shown = self.writes.len();
     }
 }
