@@ -101,14 +101,15 @@ impl<'a> Selection<'a> {
     /// union, and there are more sets than memory.
     fn note_everything(&mut self) {
         let mut seen = FxHashSet::default();
-        let mut parts: Vec<RoomConfig> = Vec::new();
-        for config in self.told.configs.iter().filter(|it| seen.insert(Arc::as_ptr(it).addr())) {
-            parts.push((**config).clone());
-            parts.extend(config.old_rooms.as_deref().cloned());
-        }
-        if seen.len() <= APART_MAX {
+        let configs = self.told.configs.iter();
+        let differing: Vec<_> =
+            configs.filter(|it| seen.insert(Arc::as_ptr(it).addr())).cloned().collect();
+        if differing.len() <= APART_MAX {
             return;
         }
+        let old_rooms = differing.iter().filter_map(|config| config.old_rooms.as_deref());
+        let mut parts: Vec<RoomConfig> =
+            differing.iter().map(|config| &**config).chain(old_rooms).cloned().collect();
         // Each is taken up few times only, however many there are.
         while parts.len() > 1 {
             let pairs = parts.chunks(2);
