@@ -263,8 +263,10 @@ impl User {
                 self.news.everywhere = self.news.count;
             }
             if ignored != self.ignored {
-                let rooms: Vec<RoomNumber> = self.rooms.keys().copied().collect();
-                rooms.into_iter().for_each(|room| self.place(room, world));
+                let invites =
+                    self.rooms.iter().filter(|(_, it)| it.membership == Membership::Invite);
+                let invites: Vec<RoomNumber> = invites.map(|(room, _)| *room).collect();
+                invites.into_iter().for_each(|room| self.place(room, world));
             }
         }
         for room in &change.rooms {
