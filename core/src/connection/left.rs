@@ -12,7 +12,9 @@ use super::{
 use crate::{
     list::unread,
     record::Membership,
+    request::Dialect,
     response::{Mention, Objects, Room},
+    user::UserRoom,
 };
 
 /// An invite or a knock: its stripped state, once.
@@ -64,6 +66,23 @@ pub(super) fn holds_all(turn: RoomTurn<'_>) -> bool {
     turn.of_this_stay().is_some_and(|sent| sent.cursor >= changed)
 }
 
+/// Whether the client was told of this very end: of one that was found without
+/// its event nothing may have been said, and the event comes later. Another stay
+/// may have ended at the same number, where the timeline has neither end: then
+/// the client has the one whose event was known when it was told.
+fn is_end_told(of_user: &UserRoom, sent: &SentRoom) -> bool {
+    let same = sent.membership == of_user.membership && sent.since == of_user.since;
+    let apart = of_user.own_event.filter(|place| !place.timeline);
+    same && apart.is_none_or(|place| place.sequence <= sent.cursor.0)
+}
+
+/// Whether a connection has yet to learn of an end. Where an entry names the
+/// membership, the end was told by that, with its event or without.
+pub(super) fn is_untold(dialect: Dialect, of_user: &UserRoom, sent: &SentRoom) -> bool {
+    sent.membership != of_user.membership
+        || (!dialect.tells_of_membership() && !is_end_told(of_user, sent))
+}
+
 /// A room after the user's time in it: what came up to the end and the client
 /// lacks, with the user's own member event. Without one nothing is said: a
 /// client would take the room for joined.
@@ -74,7 +93,13 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     let of_user = turn.gate.of_user();
     // What of the end was told changes no more but in the user's own bookkeeping;
     // of an end without its event nothing is said, and the lists go on without it.
-    let own = turn.gate.own_member_event().filter(|_| turn.of_this_stay().is_none());
+    let is_told = match turn.before {
+        Some(sent) if !turn.asked.request.dialect.tells_of_membership() => {
+            is_end_told(of_user, sent)
+        }
+        _ => turn.of_this_stay().is_some(),
+    };
+    let own = turn.gate.own_member_event().filter(|_| !is_told);
     let Some(own) = own else {
         return Some(Outcome {
             entry: silent_end(turn),

@@ -8,6 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::{
     answer::{Asked, Windows, gate},
     covered::{self, Lists},
+    left,
     state::{SentList, digest},
 };
 use crate::{
@@ -337,7 +338,11 @@ fn newly_left(asked: Asked<'_>) -> Vec<Rank> {
     let unknown = |(_, _, room): &&Rank| {
         let Some(of_user) = user.rooms.get(room) else { return false };
         let is_listed = of_user.membership != Membership::Leave && request.dialect.lists(of_user);
-        !is_listed && base.rooms.get(room).is_some_and(|sent| sent.membership != of_user.membership)
+        !is_listed
+            && base
+                .rooms
+                .get(room)
+                .is_some_and(|sent| left::is_untold(request.dialect, of_user, sent))
     };
     user.left.iter().filter(unknown).copied().collect()
 }

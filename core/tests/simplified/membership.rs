@@ -390,3 +390,25 @@ fn several_changes_at_once_each_reach_their_room() {
     assert_eq!(timeline(&answer, "!b:x"), ["$bye"]);
     assert!(answer["rooms"]["!c:x"]["invite_state"].is_array());
 }
+
+/// Goal: who came back and left again in one gap is told of that end too, where
+/// the timeline has neither.
+#[test]
+fn a_second_end_in_a_gap_is_told_like_the_first() {
+    let (mut luge, _alice, bob) = together();
+    let leave = |id: &str, at_ms: u64| {
+        let mut leave = member(id, BOB, "leave");
+        leave["unsigned"] = json!({"prev_content": {"membership": "join"}});
+        leave["origin_server_ts"] = at_ms.into();
+        leave
+    };
+    let answer = luge.ask(&bob, me(5));
+    luge.sync(&bob, left("!r:x", &[leave("$first", 2_000_000_000_001)]));
+    let answer = luge.ask(&bob, at(position(&answer), me(5)));
+    assert_eq!(timeline(&answer, "!r:x").last(), Some(&"$first"));
+    luge.sync(&bob, left("!r:x", &[leave("$second", 2_000_000_000_002)]));
+    let answer = luge.ask(&bob, at(position(&answer), me(5)));
+    assert_eq!(timeline(&answer, "!r:x"), ["$second"]);
+    let answer = luge.ask(&bob, at(position(&answer), me(5)));
+    assert_eq!(rooms(&answer), [] as [&str; 0], "an end is told once");
+}
