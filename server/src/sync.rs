@@ -21,6 +21,7 @@ use luge_core::{
 use luge_io::{
     gate::Gate,
     http::{Body, BodyError, Handler, Incoming},
+    mailbox::SendError,
     oneshot,
     time::clock,
 };
@@ -162,12 +163,13 @@ impl Endpoint {
             reply,
         };
         let sent = self.config.shards.send_to_user(owner.user, Message::Asked(Box::new(asked)));
-        sent.map_err(|_| busy())?;
+        sent.map_err(|error| match error {
+            SendError::Full(_) => busy(),
+            SendError::Closed(_) => stopping(),
+        })?;
         let answer = answer.await;
         guard.answered();
-        answer.map(answered).map_err(|_| {
-            refused(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", "Luge is stopping: ask again")
-        })
+        answer.map(answered).map_err(|_| stopping())
     }
 
     fn request(
@@ -229,7 +231,7 @@ impl Endpoint {
             token_sealed,
         });
         let reply = self.config.ledger.submit(command).map_err(|_| busy())?;
-        let Ok(Reply::SignedIn(user, device)) = reply.await else { return Err(busy()) };
+        let Ok(Reply::SignedIn(user, device)) = reply.await else { return Err(stopping()) };
         let owner = Owner { user, user_id, device };
         self.remember(key, &owner);
         Ok((owner, Token { key, secret: secret.into() }, true))
@@ -385,6 +387,11 @@ impl Drop for Guard<'_> {
 
 fn refused(status: StatusCode, errcode: &str, error: &str) -> Refused {
     Box::new(front::error(status, errcode, error))
+}
+
+/// The shard or the ledger has ended: what comes up next answers.
+fn stopping() -> Refused {
+    refused(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", "Luge is stopping: ask again")
 }
 
 fn busy() -> Refused {
