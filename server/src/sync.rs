@@ -163,10 +163,7 @@ impl Endpoint {
             reply,
         };
         let sent = self.config.shards.send_to_user(owner.user, Message::Asked(Box::new(asked)));
-        sent.map_err(|error| match error {
-            SendError::Full(_) => busy(),
-            SendError::Closed(_) => stopping(),
-        })?;
+        sent.map_err(|error| unsent(&error))?;
         let answer = answer.await;
         guard.answered();
         answer.map(answered).map_err(|_| stopping())
@@ -389,6 +386,14 @@ fn refused(status: StatusCode, errcode: &str, error: &str) -> Refused {
     Box::new(front::error(status, errcode, error))
 }
 
+/// Why a request did not reach its shard.
+fn unsent(error: &SendError<Message>) -> Refused {
+    match error {
+        SendError::Full(_) => busy(),
+        SendError::Closed(_) => stopping(),
+    }
+}
+
 /// The shard or the ledger has ended: what comes up next answers.
 fn stopping() -> Refused {
     refused(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", "Luge is stopping: ask again")
@@ -477,6 +482,14 @@ fn decoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A client that is told to slow down would wait, where Luge is soon back.
+    #[test]
+    fn a_shard_that_has_ended_is_not_one_that_is_busy() {
+        let status = |error| unsent(&error).status().as_u16();
+        assert_eq!(status(SendError::Closed(Message::Stop)), 503);
+        assert_eq!(status(SendError::Full(Message::Stop)), 429);
+    }
 
     #[test]
     fn queries_are_decoded() {
