@@ -16,6 +16,7 @@ use luge_core::{
 use crate::{
     account::{Shape, USER_ID, incremental_body, initial_body},
     luge::Luge,
+    plumbing,
 };
 
 /// A prepared run; what it returns grows with what was done.
@@ -139,6 +140,12 @@ pub const PATHS: &[Path] = &[
     Path { name: "write a first response", build: |accounts| write(accounts.whole(), 19) },
     Path { name: "write 1000 rooms", build: |accounts| write(accounts.whole(), 999) },
     Path { name: "save a connection, 1000 rooms", build: |accounts| encode(accounts.whole()) },
+    Path { name: "store, put 100", build: |_| plumbing::put(100) },
+    Path { name: "store, put 1000", build: |_| plumbing::put(1_000) },
+    Path { name: "store, get 100", build: |_| plumbing::get(100) },
+    Path { name: "store, get 1000", build: |_| plumbing::get(1_000) },
+    Path { name: "store, scan 1000", build: |_| plumbing::scan(1_000) },
+    Path { name: "hop, a turn's events", build: |_| plumbing::hop() },
 ];
 
 fn parse_body(body: String) -> Prepare {
