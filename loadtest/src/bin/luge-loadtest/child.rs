@@ -65,23 +65,13 @@ pub(crate) struct Luge {
 }
 
 impl Luge {
-    /// Starts `luge serve` in front of `homeserver`, with its data in `folder`.
+    /// Starts `luge serve` in front of `homeserver`, with its data in `folder` and
+    /// further arguments.
     pub(crate) async fn start(
         program: &Path,
         homeserver: &str,
         folder: &Path,
-        shards: u16,
-    ) -> Result<Self, Failure> {
-        let shards = shards.to_string();
-        Self::start_with(program, homeserver, folder, &["--shards", &shards]).await
-    }
-
-    /// The same with further arguments.
-    pub(crate) async fn start_with(
-        program: &Path,
-        homeserver: &str,
-        folder: &Path,
-        more: &[&str],
+        more: &[String],
     ) -> Result<Self, Failure> {
         let data = folder.join("data");
         let serve = ["--log", "warn", "serve", "--homeserver", homeserver];
@@ -139,7 +129,7 @@ impl Luge {
     }
 
     /// Asks it to stop, and waits until it has: how long that took.
-    pub(crate) async fn stop(mut self) -> Result<Duration, Failure> {
+    pub(crate) async fn stop(&mut self) -> Result<Duration, Failure> {
         let begun = clock::monotonic();
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         kill_process(pid.ok_or("a process has an id")?, Signal::TERM)?;

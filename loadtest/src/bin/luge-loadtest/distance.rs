@@ -25,20 +25,19 @@ use luge_loadtest::model::{Homeserver, Size};
 
 use crate::{
     Failure,
-    child::Luge,
-    client::{Device, Network},
+    child::{Luge, Meter},
+    client::Device,
     progress::Progress,
     report::{Report, Table},
     say,
+    stand::LugeArguments,
     statistics::{Samples, ms},
-    town,
 };
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The program `luge`
-    #[arg(long, value_name = "PATH")]
-    luge: PathBuf,
+    #[command(flatten)]
+    luge: LugeArguments,
     /// Rooms of the account
     #[arg(long, value_name = "N", default_value_t = 1_000,
         value_parser = clap::value_parser!(u32).range(1..=20_000))]
@@ -85,7 +84,7 @@ const WORK: [(Work, &str); 2] =
 
 struct Contender {
     name: &'static str,
-    server: Luge,
+    meter: Meter,
     devices: Vec<Device>,
     answers: u64,
     cpu: Duration,
@@ -97,10 +96,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
     say("filling the homeserver");
     let size =
         Size { rooms: arguments.rooms as usize, users: 1, invites_per_user: 0, ..Size::default() };
-    let simulated = town::serve(Homeserver::new(&size, clock::now_ms()))?;
-    let token = simulated.users.first().ok_or("there is nobody")?.access_token.clone();
-    let folder = tempfile::tempdir()?;
-    let network = Network::new()?;
+    let mut stand = arguments.luge.start(Homeserver::new(&size, clock::now_ms())).await?;
+    let token = stand.first_token()?;
     let mut table = Table::new(
         "Answers for a second of one core",
         &[
@@ -117,18 +114,19 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
     );
     let driver = Choice::Auto.decide()?;
     for (work, what) in WORK {
-        let luge = Luge::start(&arguments.luge, &simulated.url, folder.path(), 1).await?;
-        let device = Device::new(&network, &luge.url, &token, "sample");
+        let device = stand.device(&token, "sample");
         device.first_contact(PATIENCE).await?;
         let sample = sample(&device, work).await?;
-        let bare = start_bare(folder.path(), &sample).await?;
-        let contenders = [("bare hyper", bare), ("Luge", luge)];
+        let mut bare = start_bare(stand.folder.path(), &sample).await?;
+        let contenders = [("bare hyper", &bare), ("Luge", &stand.luge)];
         let mut contenders = contenders.map(|(name, server)| Contender {
             devices: (0..arguments.clients)
-                .map(|client| Device::new(&network, &server.url, &token, &format!("c{client}")))
+                .map(|client| {
+                    Device::new(&stand.network, &server.url, &token, &format!("c{client}"))
+                })
                 .collect(),
             name,
-            server,
+            meter: server.meter,
             answers: 0,
             cpu: Duration::ZERO,
             wall: Duration::ZERO,
@@ -142,15 +140,17 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
             }
         }
         rows(&mut table, what, sample.len(), &contenders);
-        for contender in contenders {
-            contender.server.stop().await?;
-        }
+        bare.stop().await?;
     }
-    simulated.stop();
+    stand.luge.stop().await?;
     let mut report = Report::new("distance");
     report.note(format!(
-        "turn by turn, {} connections, {} rounds of {} s each, {} rooms, one shard, {driver:?}; the bare server is hyper on the same runtime, reads the request and returns the same bytes",
-        arguments.clients, arguments.rounds, arguments.seconds, arguments.rooms
+        "turn by turn, {} connections, {} rounds of {} s each, {} rooms, {} shards, {driver:?}; the bare server is hyper on the same runtime, reads the request and returns the same bytes",
+        arguments.clients,
+        arguments.rounds,
+        arguments.seconds,
+        arguments.rooms,
+        arguments.luge.shards,
     ));
     report.table(table);
     Ok(report)
@@ -189,7 +189,7 @@ impl Contender {
     async fn ask(&mut self, work: Work, time: Duration) -> Result<(), Failure> {
         let over = Rc::new(Cell::new(false));
         let samples = Rc::new(RefCell::new(Samples::default()));
-        let (cpu, begun) = (self.server.cpu()?, clock::monotonic());
+        let (cpu, begun) = (self.meter.cpu()?, clock::monotonic());
         let tasks: Vec<_> = self
             .devices
             .iter()
@@ -217,7 +217,7 @@ impl Contender {
         }
         self.answers += answers;
         self.wall += begun.elapsed();
-        self.cpu += self.server.cpu()?.saturating_sub(cpu);
+        self.cpu += self.meter.cpu()?.saturating_sub(cpu);
         self.samples.merge(&samples.borrow());
         Ok(())
     }

@@ -1,26 +1,24 @@
 //! Accounts of growing size: what the first answer costs, and what does not grow.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use clap::Args;
 use luge_io::time::clock;
-use luge_loadtest::model::{Homeserver, Size};
 
 use crate::{
     Failure,
-    child::Luge,
-    client::{Device, Network},
+    client::Device,
     report::{Plot, Report, Table},
     say,
+    stand::LugeArguments,
     statistics::{Samples, ms},
     town,
 };
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The program `luge`
-    #[arg(long, value_name = "PATH")]
-    luge: PathBuf,
+    #[command(flatten)]
+    luge: LugeArguments,
     /// Sizes of the account, in rooms
     #[arg(long, value_name = "N,N", value_delimiter = ',',
         default_values_t = [10, 100, 1_000, 5_000, 20_000],
@@ -60,32 +58,19 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
 
 async fn one(rooms: u32, arguments: &Arguments) -> Result<Outcome, Failure> {
     say(&format!("{rooms} rooms: filling the homeserver"));
-    let size = Size {
-        rooms: rooms as usize,
-        users: 1,
-        remote_users: 200,
-        members_max: 60,
-        messages_max: 60,
-        invites_per_user: 0,
-        ..Size::default()
-    };
-    let now = clock::now_ms();
-    let mut homeserver = Homeserver::new(&size, now);
+    let mut homeserver = town::account(rooms);
     let user_id = homeserver.user_ids().next().ok_or("there is nobody")?.to_owned();
     let body_bytes = town::first_answer(&mut homeserver, &user_id).len();
-    let simulated = town::serve(homeserver)?;
-    let token = &simulated.users.first().ok_or("there is nobody")?.access_token;
-    let folder = tempfile::tempdir()?;
-    let luge = Luge::start(&arguments.luge, &simulated.url, folder.path(), 1).await?;
-    let network = Network::new()?;
-    let device = Device::new(&network, &luge.url, token, "luge-loadtest");
+    let mut stand = arguments.luge.start(homeserver).await?;
+    let token = stand.first_token()?;
+    let device = stand.device(&token, "luge-loadtest");
     say(&format!("{rooms} rooms: first contact"));
     let contact = device.first_contact(PATIENCE).await?;
     let mut outcome = Outcome {
         rooms,
         body_bytes,
         contact,
-        cpu: luge.cpu()?,
+        cpu: stand.luge.cpu()?,
         memory: 0,
         first: Samples::default(),
         hundred: Samples::default(),
@@ -97,16 +82,15 @@ async fn one(rooms: u32, arguments: &Arguments) -> Result<Outcome, Failure> {
     };
     say(&format!("{rooms} rooms: asking"));
     let position = outcome.ask(&device, arguments.times).await?;
-    outcome.memory = luge.memory()?;
+    outcome.memory = stand.luge.memory()?;
     say(&format!("{rooms} rooms: starting again"));
-    luge.stop().await?;
+    stand.luge.stop().await?;
     let begun = clock::monotonic();
-    let luge = Luge::start(&arguments.luge, &simulated.url, folder.path(), 1).await?;
-    let device = Device::new(&network, &luge.url, token, "luge-loadtest");
+    stand.start_again().await?;
+    let device = stand.device(&token, "luge-loadtest");
     outcome.kept = device.list(Some(&position), 19, 0).await.is_ok();
     outcome.restart = begun.elapsed();
-    luge.stop().await?;
-    simulated.stop();
+    stand.luge.stop().await?;
     Ok(outcome)
 }
 
@@ -194,7 +178,10 @@ fn report(outcomes: &[Outcome], arguments: &Arguments) -> Report {
         plot.line(name, points.collect());
     }
     let mut report = Report::new("first-sync");
-    report.note(format!("{} of each; one shard; times are until the last byte", arguments.times));
+    report.note(format!(
+        "{} of each, {} shards; times are until the last byte",
+        arguments.times, arguments.luge.shards
+    ));
     report.table(table);
     report.table(contact);
     report.plot(plot);

@@ -1,6 +1,6 @@
 //! Long polls that wait and are told nothing: what each holds, what all cost.
 
-use std::{cell::Cell, path::PathBuf, rc::Rc, time::Duration};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use clap::Args;
 use luge_io::{task, time::sleep};
@@ -8,18 +8,17 @@ use luge_loadtest::model::Homeserver;
 
 use crate::{
     Failure,
-    child::Luge,
-    client::{Device, Network},
     progress::Progress,
     report::{Report, Table},
-    say, town,
+    say,
+    stand::LugeArguments,
+    town,
 };
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The program `luge`
-    #[arg(long, value_name = "PATH")]
-    luge: PathBuf,
+    #[command(flatten)]
+    luge: LugeArguments,
     /// Users with one device each; each device waits with two connections
     #[arg(long, value_name = "N", default_value_t = 1_000,
         value_parser = clap::value_parser!(u32).range(1..=20_000))]
@@ -28,9 +27,6 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 10,
         value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds: u32,
-    /// Luge's shards
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    shards: u16,
 }
 
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -44,17 +40,14 @@ const BETWEEN: Duration = Duration::from_millis(4);
 pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
     let mut homeserver = Homeserver::empty(1);
     town::add_circles(&mut homeserver, "user", arguments.users, CIRCLE);
-    let simulated = town::serve(homeserver)?;
-    let folder = tempfile::tempdir()?;
-    let luge =
-        Luge::start(&arguments.luge, &simulated.url, folder.path(), arguments.shards).await?;
-    let network = Network::new()?;
+    let stand = arguments.luge.start(homeserver).await?;
+    let luge = &stand.luge;
     let empty = luge.memory()?;
     let mut devices = Vec::new();
     let progress = Progress::new("users come", arguments.users.into());
-    for user in &simulated.users {
-        let rooms = Device::new(&network, &luge.url, &user.access_token, "room-list");
-        let encryption = Device::new(&network, &luge.url, &user.access_token, "encryption");
+    for user in &stand.simulated.users {
+        let rooms = stand.device(&user.access_token, "room-list");
+        let encryption = stand.device(&user.access_token, "encryption");
         rooms.first_contact(PATIENCE).await?;
         let first = rooms.list(None, 19, 0).await?.position()?;
         // The second says what the first had not told, so that the third waits.
@@ -97,8 +90,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
     sleep(Duration::from_secs(u64::from(arguments.seconds))).await;
     let cpu = luge.cpu()?.saturating_sub(cpu);
     let waiting_after = waiting.get();
-    drop(luge);
-    simulated.stop();
+    drop(stand);
 
     let per = |bytes: u64, of: usize| format!("{:.1}", bytes as f64 / of.max(1) as f64 / 1_024.0);
     let mut table = Table::new("Long polls that wait", &["what", "figure"]);
@@ -119,7 +111,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
     report.note(format!(
         "anonymous resident memory; long polls begin {} ms after one another; connections that were opened before are kept and used again; {} s, {} shards",
         BETWEEN.as_millis(),
-        arguments.seconds, arguments.shards
+        arguments.seconds, arguments.luge.shards
     ));
     report.table(table);
     Ok(report)

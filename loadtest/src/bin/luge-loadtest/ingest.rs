@@ -7,7 +7,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    path::PathBuf,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -17,28 +16,22 @@ use luge_io::{
     task,
     time::{clock, sleep},
 };
-use luge_loadtest::{
-    model::{Homeserver, Session, Size},
-    server::Simulated,
-    traffic::Kind,
-};
+use luge_loadtest::{model::Session, traffic::Kind};
 
 use crate::{
     Failure,
-    child::{Luge, Meter},
-    client::{Device, Network},
     progress::Progress,
     report::{Plot, Report, Table},
     say,
+    stand::{LugeArguments, Stand},
     statistics::{Samples, ms},
     town,
 };
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The program `luge`
-    #[arg(long, value_name = "PATH")]
-    luge: PathBuf,
+    #[command(flatten)]
+    luge: LugeArguments,
     /// Rooms of the account whose first answer is taken in
     #[arg(long, value_name = "N", default_value_t = 20_000,
         value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -55,9 +48,6 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1_000,
         value_parser = clap::value_parser!(u32).range(1..=50_000))]
     messages: u32,
-    /// Luge's shards
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    shards: u16,
 }
 
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -82,19 +72,15 @@ struct Taken {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
     say(&format!("filling the homeserver with {} rooms", arguments.rooms));
-    let mut homeserver = account(arguments.rooms);
+    let mut homeserver = town::account(arguments.rooms);
     let user = homeserver.sessions().into_iter().next().ok_or("there is nobody")?;
     let body = town::first_answer(&mut homeserver, &user.user_id);
     let (bytes, events) = (body.len() as u64, town::occurrences(&body, "\"event_id\""));
     homeserver.prepare_first_answer(&user.user_id, body);
     let others = town::add_circles(&mut homeserver, "zz-other", arguments.others, 10);
-    let simulated = town::serve(homeserver)?;
-    let folder = tempfile::tempdir()?;
-    let luge =
-        Luge::start(&arguments.luge, &simulated.url, folder.path(), arguments.shards).await?;
-    let network = Network::new()?;
-    let crowd = Crowd::gather(&network, &luge.url, &others).await?;
-    let bench = Bench { simulated, luge, user, network, crowd, memory: RefCell::default() };
+    let stand = arguments.luge.start(homeserver).await?;
+    let crowd = Crowd::gather(&stand, &others).await?;
+    let bench = Bench { stand, user, crowd, memory: RefCell::default() };
     sleep(QUIET).await;
     let quiet = bench.crowd.samples.take();
     let first = bench.first(bytes, events).await?;
@@ -109,22 +95,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
         }
     }
     bench.crowd.over.set(true);
-    drop(bench.luge);
-    bench.simulated.stop();
+    drop(bench.stand);
     Ok(report(&arguments, &quiet, &first, &later, memory))
-}
-
-fn account(rooms: u32) -> Homeserver {
-    let size = Size {
-        rooms: rooms as usize,
-        users: 1,
-        remote_users: 200,
-        members_max: 60,
-        messages_max: 60,
-        invites_per_user: 0,
-        ..Size::default()
-    };
-    Homeserver::new(&size, clock::now_ms())
 }
 
 /// Users who ask again and again.
@@ -134,10 +106,10 @@ struct Crowd {
 }
 
 impl Crowd {
-    async fn gather(network: &Network, url: &str, users: &[Session]) -> Result<Self, Failure> {
+    async fn gather(stand: &Stand, users: &[Session]) -> Result<Self, Failure> {
         let crowd = Self { samples: Rc::default(), over: Rc::default() };
         for user in users {
-            let device = Device::new(network, url, &user.access_token, "luge-loadtest");
+            let device = stand.device(&user.access_token, "luge-loadtest");
             device.first_contact(PATIENCE).await?;
             let (samples, over) = (Rc::clone(&crowd.samples), Rc::clone(&crowd.over));
             drop(task::spawn(async move {
@@ -155,10 +127,8 @@ impl Crowd {
 }
 
 struct Bench {
-    simulated: Simulated,
-    luge: Luge,
+    stand: Stand,
     user: Session,
-    network: Network,
     crowd: Crowd,
     /// Seconds since the first answer was asked for, and MiB.
     memory: RefCell<Vec<(f64, f64)>>,
@@ -168,16 +138,16 @@ impl Bench {
     /// How often the user's device asked for what comes after a `since`.
     async fn asked(&self) -> Result<u64, Failure> {
         let device_id = self.user.device_id.clone();
-        let asked = self
-            .simulated
-            .handle()
-            .begin(move |homeserver, _| homeserver.traffic().of(&device_id, Kind::Sync).asked)?;
+        let asked =
+            self.stand.simulated.handle().begin(move |homeserver, _| {
+                homeserver.traffic().of(&device_id, Kind::Sync).asked
+            })?;
         Ok(asked.await.map_err(|_| "the simulated homeserver has ended")?)
     }
 
     /// Waits until the device has asked more often than `before`.
     async fn durable(&self, before: u64, begun: Instant) -> Result<u64, Failure> {
-        let meter: Meter = self.luge.meter;
+        let meter = self.stand.luge.meter;
         let mut most = 0;
         while self.asked().await? <= before {
             let memory = meter.memory()?;
@@ -194,14 +164,13 @@ impl Bench {
 
     async fn first(&self, bytes: u64, events: usize) -> Result<Taken, Failure> {
         say(&format!("taking in a first answer of {} MB", bytes / 1_000_000));
-        let (cpu, memory) = (self.luge.cpu()?, self.luge.memory()?);
-        let device =
-            Device::new(&self.network, &self.luge.url, &self.user.access_token, "luge-loadtest");
+        let (cpu, memory) = (self.stand.luge.cpu()?, self.stand.luge.memory()?);
+        let device = self.stand.device(&self.user.access_token, "luge-loadtest");
         let begun = clock::monotonic();
         let asking = task::spawn(async move { device.first_contact(PATIENCE).await.is_ok() });
         let most = self.durable(0, begun).await?;
         let took = begun.elapsed();
-        let cpu = self.luge.cpu()?.saturating_sub(cpu);
+        let cpu = self.stand.luge.cpu()?.saturating_sub(cpu);
         let others = self.crowd.samples.take();
         if !asking.await {
             return Err("the account got no answer".into());
@@ -211,12 +180,13 @@ impl Bench {
 
     /// Many messages at once, in many rooms.
     async fn change(&self, messages: u32) -> Result<Taken, Failure> {
-        let (cpu, memory, asked) = (self.luge.cpu()?, self.luge.memory()?, self.asked().await?);
+        let (cpu, memory, asked) =
+            (self.stand.luge.cpu()?, self.stand.luge.memory()?, self.asked().await?);
         self.crowd.samples.take();
         let user_id = self.user.user_id.clone();
         let device_id = self.user.device_id.clone();
         let begun = clock::monotonic();
-        let talk = self.simulated.handle().begin(move |homeserver, now| {
+        let talk = self.stand.simulated.handle().begin(move |homeserver, now| {
             let rooms: Vec<String> = homeserver
                 .joined_rooms(&user_id)
                 .take(TALKED_IN)
@@ -232,9 +202,9 @@ impl Bench {
         let (events, before) = talk.await.map_err(|_| "the simulated homeserver has ended")?;
         let most = self.durable(asked, begun).await?;
         let took = begun.elapsed();
-        let cpu = self.luge.cpu()?.saturating_sub(cpu);
+        let cpu = self.stand.luge.cpu()?.saturating_sub(cpu);
         let device_id = self.user.device_id.clone();
-        let after = self.simulated.handle().begin(move |homeserver, _| {
+        let after = self.stand.simulated.handle().begin(move |homeserver, _| {
             homeserver.traffic().of(&device_id, Kind::Sync).bytes_out
         })?;
         let after = after.await.map_err(|_| "the simulated homeserver has ended")?;
@@ -302,7 +272,7 @@ fn report(
     let mut report = Report::new("ingest");
     report.note(format!(
         "{} rooms, {} shards, {} other users who each ask every {} ms; the first answer is made beforehand; memory is anonymous, beyond what it was; homeserver, Luge and clients share the machine",
-        arguments.rooms, arguments.shards, arguments.others, OTHERS_PAUSE.as_millis()
+        arguments.rooms, arguments.luge.shards, arguments.others, OTHERS_PAUSE.as_millis()
     ));
     report.table(table);
     report.table(others);

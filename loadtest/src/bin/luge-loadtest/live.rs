@@ -15,26 +15,26 @@ use luge_io::{
     time::{clock, sleep, sleep_until},
 };
 use luge_loadtest::{
-    model::{Homeserver, NewRoom},
-    server::Simulated,
+    model::{Homeserver, NewRoom, Session},
+    server::Handle,
 };
 
 use crate::{
     Failure,
-    child::{Luge, Meter},
+    child::Meter,
     client::{Device, Network, escaped},
     progress::Progress,
     report::{Plot, Report, Table},
     say,
+    stand::{LugeArguments, Stand},
     statistics::{Samples, ms},
     town,
 };
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The program `luge`, to be run in front of a simulated homeserver
-    #[arg(long, value_name = "PATH", required_unless_present = "against")]
-    luge: Option<PathBuf>,
+    #[command(flatten)]
+    luge: LugeArguments,
     /// Messages in a second
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [10, 50, 100],
         value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -51,11 +51,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "MILLISECONDS",
         value_parser = clap::value_parser!(u32).range(1..=60_000))]
     limit: Option<u32>,
-    /// Luge's shards
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    shards: u16,
     /// A server that runs already, instead of one that is started
-    #[arg(long, value_name = "URL", conflicts_with = "luge",
+    #[arg(long, value_name = "URL", conflicts_with_all = ["luge", "shards"],
         requires_all = ["homeserver", "tokens", "room"])]
     against: Option<String>,
     /// The homeserver that messages are sent to
@@ -107,7 +104,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
 
 /// Who speaks, and how.
 enum Speaker {
-    Simulated { simulated: Simulated, room_id: String, sender: String },
+    Simulated { homeserver: Handle, room_id: String, sender: String },
     Real { network: Network, url: String, token: String, room_id: String },
 }
 
@@ -115,9 +112,9 @@ impl Speaker {
     /// Says something that tells when it was said.
     async fn say(&self, begun: Instant) -> Result<(), Failure> {
         match self {
-            Self::Simulated { simulated, room_id, sender } => {
+            Self::Simulated { homeserver, room_id, sender } => {
                 let (room_id, sender) = (room_id.clone(), sender.clone());
-                let act = simulated.handle().begin(move |homeserver, now| {
+                let act = homeserver.begin(move |homeserver, now| {
                     let text = format!("{MARK}{}.", begun.elapsed().as_nanos());
                     homeserver.say(&room_id, &sender, &text, now).map_err(|error| error.to_string())
                 });
@@ -144,29 +141,25 @@ struct Stage {
     speaker: Speaker,
     devices: Vec<Device>,
     meter: Option<Meter>,
-    luge: Option<Luge>,
-    _folder: Option<tempfile::TempDir>,
+    own: Option<Stand>,
 }
 
 impl Stage {
     async fn simulated(clients: u32, arguments: &Arguments) -> Result<Self, Failure> {
-        let program = arguments.luge.as_ref().ok_or("say where luge is")?;
         let (homeserver, room_id) = one_room(clients);
-        let simulated = town::serve(homeserver)?;
-        let folder = tempfile::tempdir()?;
-        let luge = Luge::start(program, &simulated.url, folder.path(), arguments.shards).await?;
-        let network = Network::new()?;
-        let members = simulated.users.iter().take(clients as usize);
-        let device = |token: &str| Device::new(&network, &luge.url, token, "luge-loadtest");
-        let devices = members.map(|user| device(&user.access_token)).collect();
-        let sender = simulated.users.last().ok_or("there is nobody")?.user_id.clone();
+        let stand = arguments.luge.start(homeserver).await?;
+        let users = &stand.simulated.users;
+        let members = users.iter().take(clients as usize);
+        let device = |user: &Session| stand.device(&user.access_token, "luge-loadtest");
+        let devices = members.map(device).collect();
+        let sender = users.last().ok_or("there is nobody")?.user_id.clone();
+        let homeserver = stand.simulated.handle();
         Ok(Self {
             clients,
-            speaker: Speaker::Simulated { simulated, room_id, sender },
+            speaker: Speaker::Simulated { homeserver, room_id, sender },
             devices,
-            meter: Some(luge.meter),
-            luge: Some(luge),
-            _folder: Some(folder),
+            meter: Some(stand.luge.meter),
+            own: Some(stand),
         })
     }
 
@@ -189,8 +182,7 @@ impl Stage {
             speaker,
             devices: tokens.iter().map(device).collect(),
             meter: arguments.pid.map(Meter::of),
-            luge: None,
-            _folder: None,
+            own: None,
         }))
     }
 
@@ -217,8 +209,8 @@ impl Stage {
             limits.push((self.clients, self.search(limit, arguments.seconds, &seen).await?));
         }
         seen.over.set(true);
-        if let Some(luge) = self.luge.take() {
-            drop(luge.stop().await);
+        if let Some(own) = &mut self.own {
+            drop(own.luge.stop().await);
         }
         Ok(())
     }
@@ -408,7 +400,7 @@ fn report(outcomes: &[Outcome], limits: &[(u32, u32)], arguments: &Arguments) ->
     let mut report = Report::new("live");
     report.note(format!(
         "{} s of each rate, {} shards; CPU is Luge's, for each delivery; where they are simulated, homeserver and clients share the machine with Luge",
-        arguments.seconds, arguments.shards
+        arguments.seconds, arguments.luge.shards
     ));
     report.table(table);
     if let Some(limit) = arguments.limit {

@@ -1,7 +1,7 @@
 //! `luge-loadtest`: puts sliding sync servers to work and says how they took it.
 //!
 //! `client` speaks to a server as Element X does, `town` has simulated
-//! homeservers, `child` runs a Luge in front of one, `progress` says how far a run
+//! homeservers, `stand` a Luge in front of one, `child` processes, `progress` says how far a run
 //! is and `report` what came of it; every other file is a subcommand. Figures go
 //! to stdout, progress to stderr.
 
@@ -18,6 +18,7 @@ mod live;
 mod progress;
 mod report;
 mod restart;
+mod stand;
 mod statistics;
 mod town;
 mod upstream;
@@ -38,7 +39,7 @@ Examples:
         --against http://127.0.0.1:8009=Luge --token \"$TOKEN\"
 
   Luge by itself, in front of a simulated homeserver:
-    luge-loadtest first-sync --luge target/release/luge --html first-sync.html
+    luge-loadtest first-sync --html first-sync.html
 
   Messages that are sent in a real room, to a Luge that runs already:
     luge-loadtest live --against http://127.0.0.1:8009 --homeserver http://127.0.0.1:8008 \
@@ -143,4 +144,24 @@ fn show(report: &Report, output: &Output) -> Result<(), Failure> {
 #[expect(clippy::print_stderr, reason = "progress is for people")]
 fn say(text: &str) {
     eprintln!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_run_but_a_comparison_can_be_started_without_saying_where_luge_is() {
+        for run in ["first-sync", "live", "idle", "ingest", "restart", "upstream", "distance"] {
+            Cli::try_parse_from(["luge-loadtest", run]).unwrap();
+            Cli::try_parse_from(["luge-loadtest", run, "--luge=luge", "--shards=2"]).unwrap();
+        }
+    }
 }

@@ -1,11 +1,7 @@
 //! A start with a full store: how long until the first answer, against what is
 //! stored.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
 use clap::Args;
 use luge_io::time::clock;
@@ -13,21 +9,22 @@ use luge_loadtest::model::{Homeserver, NewRoom};
 
 use crate::{
     Failure,
-    child::Luge,
-    client::{Device, Network},
     progress::Progress,
     report::{Plot, Report, Table},
-    say,
+    stand::{LugeArguments, Stand},
     statistics::{Samples, ms},
     town,
 };
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The program `luge`
-    #[arg(long, value_name = "PATH")]
-    luge: PathBuf,
-    /// Rooms that are stored
+    #[command(flatten)]
+    luge: LugeArguments,
+    /// Users, each in rooms of their own; one of them asks
+    #[arg(long, value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    users: u32,
+    /// Rooms of each user
     #[arg(long, value_name = "N,N", value_delimiter = ',',
         default_values_t = [500, 5_000, 50_000],
         value_parser = clap::value_parser!(u32).range(1..=200_000))]
@@ -64,72 +61,105 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
 }
 
 async fn one(rooms: u32, arguments: &Arguments) -> Result<Outcome, Failure> {
-    let mut homeserver = Homeserver::empty(1);
-    let (user_id, token) = fill(&mut homeserver, rooms, arguments.events)?;
-    let body = town::first_answer(&mut homeserver, &user_id);
-    let events = town::occurrences(&body, "\"event_id\"");
-    homeserver.prepare_first_answer(&user_id, body);
-    let simulated = town::serve(homeserver)?;
-    let folder = tempfile::tempdir()?;
-    let luge = Luge::start(&arguments.luge, &simulated.url, folder.path(), 1).await?;
-    let network = Network::new()?;
-    let device = Device::new(&network, &luge.url, &token, "luge-loadtest");
-    say(&format!("{rooms} rooms: first contact"));
-    device.first_contact(PATIENCE).await?;
-    let mut position = device.list(None, 19, 0).await?.position()?;
-    luge.stop().await?;
+    let (homeserver, events) = filled(rooms, arguments)?;
+    let mut stand = arguments.luge.start(homeserver).await?;
+    let tokens: Vec<String> =
+        stand.simulated.users.iter().map(|user| user.access_token.clone()).collect();
+    let progress = Progress::new(&format!("{rooms} rooms each: users come"), tokens.len() as u64);
+    for token in &tokens {
+        stand.device(token, "luge-loadtest").first_contact(PATIENCE).await?;
+        progress.advance();
+    }
+    drop(progress);
+    let token = tokens.first().ok_or("there is nobody")?;
+    let mut position = stand.device(token, "luge-loadtest").list(None, 19, 0).await?.position()?;
+    stand.luge.stop().await?;
     let mut outcome = Outcome {
         rooms,
         events,
-        store: stored(&folder.path().join("data"))?,
+        store: stored(&stand.folder.path().join("data"))?,
         ready: Samples::default(),
         kept: Samples::default(),
         first: Samples::default(),
         memory: 0,
         lost: 0,
     };
-    let progress = Progress::new(&format!("{rooms} rooms: starting"), arguments.times.into());
+    let progress = Progress::new(&format!("{rooms} rooms each: starting"), arguments.times.into());
     for _ in 0..arguments.times {
-        let begun = clock::monotonic();
-        let luge = Luge::start(&arguments.luge, &simulated.url, folder.path(), 1).await?;
-        outcome.ready.add(begun.elapsed());
-        let device = Device::new(&network, &luge.url, &token, "luge-loadtest");
-        let kept = device.list(Some(&position), 19, 0).await;
-        outcome.kept.add(begun.elapsed());
-        outcome.lost += u32::from(kept.is_err());
-        let first = Device::new(&network, &luge.url, &token, "another");
-        outcome.first.add(first.list(None, 19, 0).await?.took);
-        outcome.memory = luge.memory()?;
-        position = match kept {
-            Ok(kept) => kept.position()?,
-            Err(_) => device.list(None, 19, 0).await?.position()?,
-        };
-        luge.stop().await?;
+        position = outcome.start(&mut stand, token, &position).await?;
         progress.advance();
     }
-    simulated.stop();
     Ok(outcome)
 }
 
-/// A user in rooms of their own, each with so many events.
-fn fill(homeserver: &mut Homeserver, rooms: u32, events: u32) -> Result<(String, String), Failure> {
-    let now = clock::now_ms();
-    let user_id = homeserver.register("user", "User", "password");
-    let session = homeserver.log_in(&user_id, None).ok_or("nobody can log in")?;
-    let progress = Progress::new(&format!("{rooms} rooms: filling the homeserver"), rooms.into());
-    for room in 0..rooms {
-        let new = NewRoom { name: Some(format!("Room {room}")), ..NewRoom::default() };
-        let at = now - u64::from(rooms - room) * 1_000;
-        let room_id = homeserver.create_room(&user_id, &new, at);
-        let state = homeserver.room(&room_id).map_or(0, |room| room.events.len());
-        for message in state..events as usize {
-            let text = format!("message {message}, of the length that people write in a room");
-            homeserver.say(&room_id, &user_id, &text, at).map_err(|error| error.to_string())?;
+impl Outcome {
+    /// Starts Luge, asks with a position that a client had before, and stops it
+    /// again; returns the next position.
+    async fn start(
+        &mut self,
+        stand: &mut Stand,
+        token: &str,
+        position: &str,
+    ) -> Result<String, Failure> {
+        let begun = clock::monotonic();
+        stand.start_again().await?;
+        self.ready.add(begun.elapsed());
+        let device = stand.device(token, "luge-loadtest");
+        let kept = device.list(Some(position), 19, 0).await;
+        self.kept.add(begun.elapsed());
+        self.lost += u32::from(kept.is_err());
+        let first = stand.device(token, "another").list(None, 19, 0).await?;
+        self.first.add(first.took);
+        self.memory = stand.luge.memory()?;
+        let position = match kept {
+            Ok(kept) => kept.position()?,
+            Err(_) => device.list(None, 19, 0).await?.position()?,
+        };
+        stand.luge.stop().await?;
+        Ok(position)
+    }
+}
+
+/// Users in rooms of their own, each room with so many events; their first
+/// answers are made. With how many events these have.
+fn filled(rooms: u32, arguments: &Arguments) -> Result<(Homeserver, usize), Failure> {
+    let mut homeserver = Homeserver::empty(1);
+    let mut events = 0;
+    let what = format!("{rooms} rooms each: filling the homeserver");
+    let progress = Progress::new(&what, u64::from(rooms) * u64::from(arguments.users));
+    for user in 0..arguments.users {
+        let name = format!("user{user:05}");
+        let user_id = homeserver.register(&name, &name, "password");
+        homeserver.log_in(&user_id, None).ok_or("nobody can log in")?;
+        let now = clock::now_ms();
+        for room in 0..rooms {
+            let at = now - u64::from(rooms - room) * 1_000;
+            add_room(&mut homeserver, &user_id, room, arguments.events, at)?;
+            progress.advance();
         }
-        progress.advance();
+        let body = town::first_answer(&mut homeserver, &user_id);
+        events += town::occurrences(&body, "\"event_id\"");
+        homeserver.prepare_first_answer(&user_id, body);
     }
     homeserver.take_woken();
-    Ok((user_id, session.access_token))
+    Ok((homeserver, events))
+}
+
+fn add_room(
+    homeserver: &mut Homeserver,
+    user_id: &str,
+    room: u32,
+    events: u32,
+    at: u64,
+) -> Result<(), Failure> {
+    let new = NewRoom { name: Some(format!("Room {room}")), ..NewRoom::default() };
+    let room_id = homeserver.create_room(user_id, &new, at);
+    let state = homeserver.room(&room_id).map_or(0, |room| room.events.len());
+    for message in state..events as usize {
+        let text = format!("message {message}, of the length that people write in a room");
+        homeserver.say(&room_id, user_id, &text, at).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 /// Bytes of a folder's files, as far as the disk holds them.
@@ -147,7 +177,7 @@ fn report(outcomes: &[Outcome], arguments: &Arguments) -> Report {
     let mut table = Table::new(
         "From the start of the process, milliseconds",
         &[
-            "rooms",
+            "rooms of each user",
             "events",
             "store MB",
             "accepts, median",
@@ -183,8 +213,8 @@ fn report(outcomes: &[Outcome], arguments: &Arguments) -> Report {
     }
     let mut report = Report::new("restart");
     report.note(format!(
-        "{} starts of each after orderly stops, warm: the system has the store in memory; one shard",
-        arguments.times
+        "{} users; {} starts of each store after orderly stops, warm: the system has the store in memory; {} shards",
+        arguments.users, arguments.times, arguments.luge.shards
     ));
     report.table(table);
     report.plot(plot);

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use luge_io::time::clock;
 use luge_loadtest::{
     api::{Answer, Request},
-    model::{Homeserver, Membership, NewRoom, Session},
+    model::{Homeserver, Membership, NewRoom, Session, Size},
     server::Simulated,
 };
 
@@ -15,6 +15,20 @@ use crate::Failure;
 /// Serves a homeserver on a free port of this machine.
 pub(crate) fn serve(homeserver: Homeserver) -> Result<Simulated, Failure> {
     Ok(Simulated::serve(homeserver, SocketAddr::from(([127, 0, 0, 1], 0)))?)
+}
+
+/// One user in so many rooms, as people have them.
+pub(crate) fn account(rooms: u32) -> Homeserver {
+    let size = Size {
+        rooms: rooms as usize,
+        users: 1,
+        remote_users: 200,
+        members_max: 60,
+        messages_max: 60,
+        invites_per_user: 0,
+        ..Size::default()
+    };
+    Homeserver::new(&size, clock::now_ms())
 }
 
 /// Adds users, a device each, in rooms of so many of them.

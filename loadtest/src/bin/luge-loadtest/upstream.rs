@@ -1,7 +1,7 @@
 //! What Luge costs the homeserver, beside what a poller for each device with
 //! whole member lists would: requests and bytes, counted by the homeserver.
 
-use std::{cell::Cell, path::PathBuf, rc::Rc, time::Duration};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use clap::Args;
 use luge_io::{
@@ -17,18 +17,17 @@ use luge_loadtest::{
 
 use crate::{
     Failure,
-    child::Luge,
     client::{Device, Network},
     progress::Progress,
     report::{Report, Table},
-    say, town,
+    say,
+    stand::LugeArguments,
 };
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The program `luge`
-    #[arg(long, value_name = "PATH")]
-    luge: PathBuf,
+    #[command(flatten)]
+    luge: LugeArguments,
     /// Rooms of the account
     #[arg(long, value_name = "N", default_value_t = 300,
         value_parser = clap::value_parser!(u32).range(1..=20_000))]
@@ -82,24 +81,16 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
             tokens.push(session.access_token);
         }
     }
-    let simulated = town::serve(homeserver)?;
-    let folder = tempfile::tempdir()?;
-    let luge = Luge::start_with(
-        &arguments.luge,
-        &simulated.url,
-        folder.path(),
-        &["--shards", "1", "--park-after", PARK_AFTER],
-    )
-    .await?;
-    let network = Network::new()?;
+    let stand = arguments.luge.start_with(homeserver, &["--park-after", PARK_AFTER]).await?;
+    let simulated = &stand.simulated;
     let over = Rc::new(Cell::new(false));
     let mut followers = Vec::new();
     for ((what, ..), tokens) in DEVICES.iter().zip(tokens.chunks(2)) {
         say(&format!("{what}: first contact"));
-        let device = Device::new(&network, &luge.url, &tokens[0], "luge-loadtest");
+        let device = stand.device(&tokens[0], "luge-loadtest");
         device.first_contact(PATIENCE).await?;
         let poller = Alone {
-            network: network.clone(),
+            network: stand.network.clone(),
             url: simulated.url.clone(),
             token: tokens[1].clone(),
         };
@@ -108,7 +99,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
     }
     // Luge asks once more for rooms after a device's first answer.
     sleep(Duration::from_secs(2)).await;
-    let contact = counts(&simulated, false).await?;
+    let contact = counts(simulated, false).await?;
     for (index, (device, poller, since)) in followers.into_iter().enumerate() {
         let is_used = index + 1 < DEVICES.len();
         if is_used {
@@ -122,7 +113,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
         parked.advance();
     }
     drop(parked);
-    counts(&simulated, true).await?;
+    counts(simulated, true).await?;
     let pace =
         Pace { messages_per_second: arguments.rate.into(), other_percent: 0, ..Pace::default() };
     simulated.handle().talk(pace)?;
@@ -132,10 +123,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
         progress.advance();
     }
     drop(progress);
-    let talk = counts(&simulated, false).await?;
+    let talk = counts(simulated, false).await?;
     over.set(true);
-    drop(luge);
-    simulated.stop();
+    drop(stand);
     Ok(report(&arguments, &contact, &talk))
 }
 
