@@ -100,6 +100,7 @@ pub mod http;
 mod hyper_stream;
 pub mod mailbox;
 pub mod oneshot;
+pub mod open_files;
 pub mod shards;
 pub mod signal;
 pub mod stop;

@@ -27,6 +27,8 @@ pub const GRAIN: Duration = Duration::from_millis(4);
 
 /// Reading the time.
 pub mod clock {
+    use rustix::time::{ClockId, clock_gettime};
+
     use super::{Duration, Instant, OnceLock, SystemTime};
 
     static START: OnceLock<(Instant, Duration)> = OnceLock::new();
@@ -43,6 +45,12 @@ pub mod clock {
     pub fn now_ms() -> u64 {
         let (instant, wall) = start();
         u64::try_from((*wall + instant.elapsed()).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// CPU time that this thread has used, in user mode and in the kernel.
+    pub fn thread_cpu() -> Duration {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::try_from(time).unwrap_or_default()
     }
 
     /// For measuring how long something took.
@@ -97,6 +105,9 @@ pub struct Tick {
     pub now_ms: u64,
     /// How late this tick is: the shard's stall detector.
     pub late_ms: u64,
+    /// CPU time of the shard's thread since the tick before, in milliseconds. Where a tick is late,
+    /// it tells whether the shard computed for that long, or whether others had the CPU.
+    pub cpu_ms: u64,
 }
 
 /// Sends one event every `period` into an inbox, until the inbox is closed. A tick that finds the
@@ -109,11 +120,16 @@ pub fn ticker<E: 'static>(
 ) -> Task<()> {
     task::spawn(async move {
         let mut due = Instant::now() + period;
+        let mut cpu_before = clock::thread_cpu();
         loop {
             sleep_until(due).await;
-            let late = due.elapsed();
-            let late_ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
-            let tick = Tick { now_ms: clock::now_ms(), late_ms };
+            let cpu = clock::thread_cpu();
+            let tick = Tick {
+                now_ms: clock::now_ms(),
+                late_ms: whole_ms(due.elapsed()),
+                cpu_ms: whole_ms(cpu.saturating_sub(cpu_before)),
+            };
+            cpu_before = cpu;
             if let Err(SendError::Closed(_)) = outbox.try_send(event(tick)) {
                 return;
             }
@@ -123,6 +139,10 @@ pub fn ticker<E: 'static>(
             }
         }
     })
+}
+
+fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Sleep {
@@ -365,6 +385,28 @@ mod tests {
                         ticks.append(&mut batch);
                     }
                     assert!(ticks.is_sorted());
+                    drop(inbox);
+                    ticker.await;
+                })
+                .unwrap();
+        }
+    }
+
+    #[test]
+    fn ticks_account_for_the_cpu_time_of_their_thread() {
+        for driver in Driver::available() {
+            driver
+                .block_on(async {
+                    let (outbox, inbox) = mailbox::inbox(16);
+                    let ticker = ticker(Duration::from_millis(2), outbox, |tick| tick);
+                    let mut ticks = Vec::new();
+                    inbox.fill(&mut ticks).await.unwrap();
+                    ticks.clear();
+                    let until = clock::thread_cpu() + Duration::from_millis(20);
+                    while clock::thread_cpu() < until {}
+                    inbox.fill(&mut ticks).await.unwrap();
+                    let told: u64 = ticks.iter().map(|tick| tick.cpu_ms).sum();
+                    assert!(told >= 20, "{ticks:?}");
                     drop(inbox);
                     ticker.await;
                 })

@@ -33,6 +33,8 @@ use crate::model::{Homeserver, Milliseconds, Session, Size};
 const ACTS_MAX: usize = 1_024;
 /// Bytes of a request's body.
 const BODY_BYTES_MAX: usize = 16 << 20;
+/// Connections at once: Luge polls for each device with one of its own.
+const CONNECTIONS_MAX: usize = 65_536;
 /// How often typing that has run out is looked for.
 const TICK: Duration = Duration::from_millis(500);
 /// How long an act may take, the ones before it included.
@@ -120,7 +122,9 @@ impl Simulated {
                 let stop = Stop::new();
                 let served = Rc::clone(&desk);
                 let handler = move |request, _peer| respond(Rc::clone(&served), request);
-                let server = serve(socket, Rc::new(handler), ServerConfig::default(), stop.clone());
+                let config =
+                    ServerConfig { connections_max: CONNECTIONS_MAX, ..ServerConfig::default() };
+                let server = serve(socket, Rc::new(handler), config, stop.clone());
                 let server = task::spawn(server);
                 drop(task::spawn(tick(ticks, stop.clone())));
                 let machine = Machine { desk, stop: stop.clone() };

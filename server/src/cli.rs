@@ -13,7 +13,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-use luge_io::{driver, signal, tls};
+use luge_io::{driver, open_files, signal, tls};
 
 use self::limits::LimitArgs;
 use crate::{
@@ -174,7 +174,14 @@ pub fn run() -> ExitCode {
 
 fn serve(log: Option<&str>, args: ServeArgs) -> Result<(), Box<dyn Error>> {
     logging::start(log, "info")?;
-    let running = serve::start(args.into_config())?;
+    let config = args.into_config();
+    let open_files = open_files::raise_limit();
+    let clients = config.shards_count() as u64 * config.limits.connections_max as u64;
+    if open_files < clients {
+        let remedy = open_files::REMEDY;
+        tracing::warn!(open_files, clients, remedy, "fewer files than clients may be open at once");
+    }
+    let running = serve::start(config)?;
     let stop = running.stop_handle();
     signal::on_termination(move || stop.stop())?;
     say(&format!("luge: listening on {}", running.url()));

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use luge_core::{dialect::RequestLimits, shard::ShardLimits};
-use luge_io::{driver, tls};
+use luge_io::{driver, shards, tls};
 
 /// Everything that a server is started with.
 #[derive(Clone, Debug)]
@@ -103,6 +103,11 @@ impl Default for ServerLimits {
 }
 
 impl Config {
+    /// How many threads serve users: as many as asked for, else one for each CPU but one.
+    pub fn shards_count(&self) -> usize {
+        self.shards.unwrap_or_else(|| shards::count_default().saturating_sub(1)).max(1)
+    }
+
     /// A server with all defaults.
     pub fn new(
         homeserver: impl Into<String>,

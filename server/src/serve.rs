@@ -163,7 +163,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let runtime = config.driver.decide()?;
     let tls = tls::ClientTls::new(&config.roots)?;
     let resolver = dns::Resolver::start().map_err(StartError::Thread)?;
-    let count = config.shards.unwrap_or_else(|| shards::count_default().saturating_sub(1)).max(1);
+    let count = config.shards_count();
     let sockets = http::bind(config.listen, count)?;
     let url = format!("http://{}", sockets.first().map_or(config.listen, BoundSocket::address));
 

@@ -8,7 +8,7 @@ use luge_core::{
 };
 use luge_io::{
     stop::Stop,
-    time::clock,
+    time::{Tick, clock},
     turn::{Flow, Machine},
 };
 use luge_store::Store;
@@ -43,7 +43,8 @@ impl Driver {
         match message {
             Message::Tick(tick) => {
                 if tick.late_ms > LATE_MS {
-                    tracing::warn!(late_ms = tick.late_ms, "a shard was held up");
+                    let Tick { late_ms, cpu_ms, .. } = tick;
+                    tracing::warn!(late_ms, cpu_ms, "a shard was held up");
                 }
                 None
             }

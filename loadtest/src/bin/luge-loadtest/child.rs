@@ -9,8 +9,11 @@ use std::{
     time::Duration,
 };
 
-use luge_io::time::{clock, sleep};
-use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
+use luge_io::{
+    open_files,
+    time::{clock, sleep},
+};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Failure;
 
@@ -20,13 +23,22 @@ const START_PATIENCE: Duration = Duration::from_mins(1);
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// Open files of a process beside those of clients and pollers.
+const OPEN_FILES_BESIDE: u64 = 500;
+
 /// Lets this process and its children have as many open files as the system
-/// allows: each waiting client is one on either side.
-pub(crate) fn raise_open_files() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // Where it is refused, connections fail later, and say why.
-    let _ = setrlimit(Resource::Nofile, limit);
+/// allows; fails where these are too few for so many connections in each.
+pub(crate) fn need_open_files(connections: u64) -> Result<(), Failure> {
+    let (needed, allowed) = (connections + OPEN_FILES_BESIDE, open_files::raise_limit());
+    if needed <= allowed {
+        return Ok(());
+    }
+    let remedy = open_files::REMEDY;
+    Err(format!(
+        "this needs {needed} open files in each of two processes, and the system allows {allowed}: \
+         take fewer, or {remedy}"
+    )
+    .into())
 }
 
 /// What a process uses.

@@ -8,6 +8,7 @@ use luge_loadtest::model::Homeserver;
 
 use crate::{
     Failure,
+    child::need_open_files,
     progress::Progress,
     report::{Report, Table},
     say,
@@ -38,6 +39,8 @@ const WAIT_MS: u64 = 290_000;
 const BETWEEN: Duration = Duration::from_millis(4);
 
 pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
+    // Two connections of each device, and its poll of the homeserver.
+    need_open_files(u64::from(arguments.users) * 3)?;
     let mut homeserver = Homeserver::empty(1);
     town::add_circles(&mut homeserver, "user", arguments.users, CIRCLE);
     let stand = arguments.luge.start(homeserver).await?;

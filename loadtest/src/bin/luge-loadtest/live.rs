@@ -21,7 +21,7 @@ use luge_loadtest::{
 
 use crate::{
     Failure,
-    child::Meter,
+    child::{Meter, need_open_files},
     client::{Device, Network, escaped},
     progress::Progress,
     report::{Plot, Report, Table},
@@ -146,6 +146,8 @@ struct Stage {
 
 impl Stage {
     async fn simulated(clients: u32, arguments: &Arguments) -> Result<Self, Failure> {
+        // Each client's connection, and its poll of the homeserver.
+        need_open_files(u64::from(clients) * 2)?;
         let (homeserver, room_id) = one_room(clients);
         let stand = arguments.luge.start(homeserver).await?;
         let users = &stand.simulated.users;

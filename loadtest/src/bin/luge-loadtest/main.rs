@@ -92,7 +92,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let Cli { command, output } = Cli::parse();
-    child::raise_open_files();
+    luge_io::open_files::raise_limit();
     let done = match command {
         Command::Bare(arguments) => distance::bare(&arguments),
         command => run(command).and_then(|report| show(&report, &output)),
