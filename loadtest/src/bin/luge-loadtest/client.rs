@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Request, StatusCode, header};
+use http::{Method, Request, StatusCode, header};
 use luge_io::{
     dns::Resolver,
     http::{Body, Client, ClientConfig, Timeouts},
@@ -36,31 +36,39 @@ impl Network {
 
     /// What a homeserver answers to a GET.
     pub(crate) async fn get(&self, url: &str, token: &str) -> Result<String, Failure> {
-        self.ask(Request::get(url), token, Body::empty()).await
+        expect_ok(self.ask(Method::GET, url, Some(token), String::new()).await?)
     }
 
     /// What a homeserver answers to a PUT.
     pub(crate) async fn put(&self, url: &str, token: &str, body: String) -> Result<(), Failure> {
-        self.ask(Request::put(url), token, Body::from(body)).await.map(drop)
+        expect_ok(self.ask(Method::PUT, url, Some(token), body).await?).map(drop)
     }
 
-    async fn ask(
+    /// What a homeserver answers to any request, refusals included.
+    pub(crate) async fn ask(
         &self,
-        request: http::request::Builder,
-        token: &str,
-        body: Body,
-    ) -> Result<String, Failure> {
-        let request = request
-            .header(header::AUTHORIZATION, format!("Bearer {token}"))
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(body)?;
+        method: Method,
+        url: &str,
+        token: Option<&str>,
+        body: String,
+    ) -> Result<(StatusCode, String), Failure> {
+        let mut request = Request::builder().method(method).uri(url);
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request =
+            request.header(header::CONTENT_TYPE, "application/json").body(Body::from(body))?;
         let timeouts = Timeouts { header: PATIENCE, body_chunk: PATIENCE };
         let answer = self.0.fetch(request, timeouts, ANSWER_BYTES_MAX).await?;
-        if answer.status() != StatusCode::OK {
-            return Err(format!("the homeserver answers {}", answer.status()).into());
-        }
-        Ok(String::from_utf8(answer.into_body().to_vec())?)
+        Ok((answer.status(), String::from_utf8(answer.into_body().to_vec())?))
     }
+}
+
+fn expect_ok((status, body): (StatusCode, String)) -> Result<String, Failure> {
+    if status == StatusCode::OK {
+        return Ok(body);
+    }
+    Err(format!("the homeserver answers {status}").into())
 }
 
 /// One device's one connection.

@@ -1,12 +1,14 @@
 //! The same client's work for several servers, turn by turn, so that the
 //! machine's moods are shared.
 
+use std::{fs, path::PathBuf};
+
 use clap::Args;
 
 use crate::{
     Failure,
     client::{Device, Network},
-    report::{Report, Table},
+    report::{Dots, Report, Table},
     say,
     statistics::{Samples, ms},
 };
@@ -17,8 +19,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "URL=NAME", required = true, value_parser = named)]
     against: Vec<(String, String)>,
     /// An access token of the account; the servers share a homeserver
-    #[arg(long, value_name = "TOKEN")]
-    token: String,
+    #[arg(long, value_name = "TOKEN", required_unless_present = "token_file")]
+    token: Option<String>,
+    /// A file with that token, as `populate` writes it
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
     /// How often everything is done
     #[arg(long, value_name = "N", default_value_t = 7,
         value_parser = clap::value_parser!(u32).range(1..=1_000))]
@@ -51,9 +56,14 @@ struct Contender {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
     let network = Network::new()?;
+    let token = match (&arguments.token, &arguments.token_file) {
+        (Some(token), _) => token.clone(),
+        (None, Some(file)) => fs::read_to_string(file)?.trim().to_owned(),
+        (None, None) => return Err("give the account's token".into()),
+    };
     let mut contenders = Vec::new();
     for (url, name) in &arguments.against {
-        let device = Device::new(&network, url, &arguments.token, "luge-loadtest");
+        let device = Device::new(&network, url, &token, "luge-loadtest");
         say(&format!("{name}: first contact, not counted"));
         device.first_contact(std::time::Duration::from_mins(5)).await?;
         contenders.push(Contender {
@@ -119,11 +129,18 @@ fn report(contenders: &[Contender], arguments: &Arguments) -> Report {
             ]);
         }
     }
+    let names: Vec<&str> = contenders.iter().map(|it| &*it.name).collect();
+    let mut dots = Dots::new("Medians", "ms, to the last byte", &names);
+    for (work, what) in WORK.iter().enumerate() {
+        let medians: Vec<f64> = contenders.iter().map(|it| it.samples[work].median_ms()).collect();
+        dots.row(what, &medians);
+    }
     let mut report = Report::new("compare");
     report.note(format!(
         "{} rounds, {} empty responses in each; times are until the last byte",
         arguments.rounds, arguments.empty
     ));
     report.table(table);
+    report.dots(&dots);
     report
 }

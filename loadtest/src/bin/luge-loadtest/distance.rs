@@ -28,7 +28,7 @@ use crate::{
     child::{Luge, Meter},
     client::Device,
     progress::Progress,
-    report::{Report, Table},
+    report::{Dots, Report, Table},
     say,
     stand::LugeArguments,
     statistics::{Samples, ms},
@@ -112,13 +112,15 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
             "99 % ms",
         ],
     );
+    let names = ["bare hyper", "Luge"];
+    let mut dots = Dots::new("CPU for one answer", "µs", &names);
     let driver = Choice::Auto.decide()?;
     for (work, what) in WORK {
         let device = stand.device(&token, "sample");
         device.first_contact(PATIENCE).await?;
         let sample = sample(&device, work).await?;
         let mut bare = start_bare(stand.folder.path(), &sample).await?;
-        let contenders = [("bare hyper", &bare), ("Luge", &stand.luge)];
+        let contenders = [(names[0], &bare), (names[1], &stand.luge)];
         let mut contenders = contenders.map(|(name, server)| Contender {
             devices: (0..arguments.clients)
                 .map(|client| {
@@ -140,6 +142,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
             }
         }
         rows(&mut table, what, sample.len(), &contenders);
+        dots.row(what, &contenders.each_ref().map(|it| 1e6 / it.rate()));
         bare.stop().await?;
     }
     stand.luge.stop().await?;
@@ -153,21 +156,21 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
         arguments.luge.shards,
     ));
     report.table(table);
+    report.dots(&dots);
     Ok(report)
 }
 
 fn rows(table: &mut Table, what: &str, bytes: usize, contenders: &[Contender]) {
-    let rate = |it: &Contender| it.answers as f64 / it.cpu.as_secs_f64().max(1e-3);
-    let limit = contenders.first().map_or(1.0, rate);
+    let limit = contenders.first().map_or(1.0, Contender::rate);
     for it in contenders {
         table.row(&[
             what.to_owned(),
             it.name.to_owned(),
             bytes.to_string(),
             format!("{:.0}", it.answers as f64 / it.wall.as_secs_f64().max(1e-3)),
-            format!("{:.1}", 1e6 / rate(it)),
-            format!("{:.0}", rate(it)),
-            format!("{:.0} %", 100.0 * rate(it) / limit),
+            format!("{:.1}", 1e6 / it.rate()),
+            format!("{:.0}", it.rate()),
+            format!("{:.0} %", 100.0 * it.rate() / limit),
             ms(it.samples.median_ms()),
             ms(it.samples.per_mille_ms(990)),
         ]);
@@ -186,6 +189,11 @@ async fn sample(device: &Device, work: Work) -> Result<String, Failure> {
 }
 
 impl Contender {
+    /// Answers for a second of CPU.
+    fn rate(&self) -> f64 {
+        self.answers as f64 / self.cpu.as_secs_f64().max(1e-3)
+    }
+
     async fn ask(&mut self, work: Work, time: Duration) -> Result<(), Failure> {
         let over = Rc::new(Cell::new(false));
         let samples = Rc::new(RefCell::new(Samples::default()));

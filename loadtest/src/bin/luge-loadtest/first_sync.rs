@@ -184,6 +184,6 @@ fn report(outcomes: &[Outcome], arguments: &Arguments) -> Report {
     ));
     report.table(table);
     report.table(contact);
-    report.plot(plot);
+    report.plot(&plot);
     report
 }

@@ -276,7 +276,7 @@ fn report(
     ));
     report.table(table);
     report.table(others);
-    report.plot(plot);
+    report.plot(&plot);
     report
 }
 

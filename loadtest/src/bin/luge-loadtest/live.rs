@@ -414,6 +414,6 @@ fn report(outcomes: &[Outcome], limits: &[(u32, u32)], arguments: &Arguments) ->
         }
         report.table(table);
     }
-    report.plot(plot);
+    report.plot(&plot);
     report
 }

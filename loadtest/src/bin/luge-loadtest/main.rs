@@ -15,6 +15,8 @@ mod first_sync;
 mod idle;
 mod ingest;
 mod live;
+mod plot;
+mod populate;
 mod progress;
 mod report;
 mod restart;
@@ -34,15 +36,17 @@ type Failure = Box<dyn Error>;
 
 const AFTER_HELP: &str = "\
 Examples:
-  Synapse's own sliding sync and Luge in front of it, with one account:
+  Synapse's own sliding sync and Luge in front of it, with one account in 1,000 rooms:
+    luge-loadtest populate --homeserver http://127.0.0.1:8008 --rooms 1000 \\
+        --token-file token --shared-secret-file secret
     luge-loadtest compare --against http://127.0.0.1:8008=Synapse \\
-        --against http://127.0.0.1:8009=Luge --token \"$TOKEN\"
+        --against http://127.0.0.1:8009=Luge --token-file token
 
   Luge by itself, in front of a simulated homeserver:
     luge-loadtest first-sync --html first-sync.html
 
   Messages that are sent in a real room, to a Luge that runs already:
-    luge-loadtest live --against http://127.0.0.1:8009 --homeserver http://127.0.0.1:8008 \
+    luge-loadtest live --against http://127.0.0.1:8009 --homeserver http://127.0.0.1:8008 \\
         --tokens tokens.txt --room '!room:example.org' --rates 5
 
 Build it, and Luge, with --release: figures of anything else mean nothing.";
@@ -74,6 +78,8 @@ enum Command {
     Compare(compare::Arguments),
     /// First response, growth and empty responses against the size of the account
     FirstSync(first_sync::Arguments),
+    /// Makes an account in many rooms on a real homeserver, to compare with
+    Populate(populate::Arguments),
     /// From sending to delivery, against the rate and the number of clients
     Live(live::Arguments),
     /// Memory and CPU for long polls that wait
@@ -117,6 +123,7 @@ fn run(command: Command) -> Result<Report, Failure> {
         match command {
             Command::Compare(arguments) => compare::run(arguments).await,
             Command::FirstSync(arguments) => first_sync::run(arguments).await,
+            Command::Populate(arguments) => populate::run(arguments).await,
             Command::Live(arguments) => live::run(arguments).await,
             Command::Idle(arguments) => idle::run(arguments).await,
             Command::Ingest(arguments) => ingest::run(arguments).await,

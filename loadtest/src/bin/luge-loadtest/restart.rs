@@ -217,6 +217,6 @@ fn report(outcomes: &[Outcome], arguments: &Arguments) -> Report {
         arguments.users, arguments.times, arguments.luge.shards
     ));
     report.table(table);
-    report.plot(plot);
+    report.plot(&plot);
     report
 }

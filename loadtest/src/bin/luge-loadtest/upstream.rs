@@ -19,7 +19,7 @@ use crate::{
     Failure,
     client::{Device, Network},
     progress::Progress,
-    report::{Report, Table},
+    report::{Dots, Report, Table},
     say,
     stand::LugeArguments,
 };
@@ -196,8 +196,10 @@ fn report(arguments: &Arguments, contact: &Counts, talk: &Counts) -> Report {
     ));
     for (title, counts) in [("Until the first answer", contact), ("While people talk", talk)] {
         let mut table = Table::new(title, &columns);
+        let mut dots = Dots::new(title, "KB at the homeserver", &["Luge", "alone"]);
         for ((what, ..), [behind, alone]) in DEVICES.iter().zip(counts) {
             let bytes = |count: &Count| (count.bytes_in + count.bytes_out) as f64;
+            dots.row(what, &[bytes(behind) / 1e3, bytes(alone) / 1e3]);
             table.row(&[
                 (*what).to_owned(),
                 behind.asked.to_string(),
@@ -208,6 +210,7 @@ fn report(arguments: &Arguments, contact: &Counts, talk: &Counts) -> Report {
             ]);
         }
         report.table(table);
+        report.dots(&dots);
     }
     report
 }
