@@ -31,6 +31,11 @@ impl Luge {
     /// Builds Luge where it is outdated, and starts it in front of the homeserver at `homeserver`.
     pub async fn start(homeserver: &str) -> Result<Self> {
         let binary = tokio::task::spawn_blocking(install::luge).await??;
+        Self::start_program(binary, homeserver).await
+    }
+
+    /// Starts this `luge`, as it is.
+    pub async fn start_program(binary: PathBuf, homeserver: &str) -> Result<Self> {
         let mut luge = Self {
             binary,
             homeserver: homeserver.to_owned(),

@@ -24,6 +24,9 @@ sys.argv = ['synapse', '-c', sys.argv[1]]
 runpy.run_module('synapse.app.homeserver', run_name='__main__')
 ";
 
+/// What accounts may be made with at Synapse's administrators' interface.
+pub const REGISTRATION_SECRET: &str = "end-to-end tests";
+
 /// How long Synapse may take from its start to its first answer.
 const START_LIMIT: Duration = Duration::from_mins(2);
 
@@ -153,6 +156,7 @@ fn configuration(folder: &Path, port: u16, options: SynapseOptions) -> String {
         "presence": { "enabled": false },
         "macaroon_secret_key": "end-to-end tests",
         "form_secret": "end-to-end tests",
+        "registration_shared_secret": REGISTRATION_SECRET,
         "enable_registration": true,
         "enable_registration_without_verification": true,
         "bcrypt_rounds": 4,

@@ -1,7 +1,7 @@
 //! The same client's work for several servers, turn by turn, so that the
 //! machine's moods are shared.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use clap::Args;
 
@@ -52,7 +52,12 @@ struct Contender {
     samples: [Samples; WORK.len()],
     bytes: [usize; WORK.len()],
     rooms: usize,
+    /// Until the first answer of all, which is not counted.
+    contact: Duration,
 }
+
+/// For the first contact with a large account.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
     let network = Network::new()?;
@@ -64,14 +69,15 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
     let mut contenders = Vec::new();
     for (url, name) in &arguments.against {
         let device = Device::new(&network, url, &token, "luge-loadtest");
-        say(&format!("{name}: first contact, not counted"));
-        device.first_contact(std::time::Duration::from_mins(5)).await?;
+        say(&format!("{name}: first contact"));
+        let contact = device.first_contact(PATIENCE).await?;
         contenders.push(Contender {
             name: name.clone(),
             device,
             samples: std::array::from_fn(|_| Samples::default()),
             bytes: [0; WORK.len()],
             rooms: 0,
+            contact,
         });
     }
     for round in 1..=arguments.rounds {
@@ -135,12 +141,17 @@ fn report(contenders: &[Contender], arguments: &Arguments) -> Report {
         let medians: Vec<f64> = contenders.iter().map(|it| it.samples[work].median_ms()).collect();
         dots.row(what, &medians);
     }
+    let mut contact = Table::new("First contact with the account", &["server", "ms"]);
+    for it in contenders {
+        contact.row(&[it.name.clone(), ms(it.contact.as_secs_f64() * 1e3)]);
+    }
     let mut report = Report::new("compare");
     report.note(format!(
         "{} rounds, {} empty responses in each; times are until the last byte",
         arguments.rounds, arguments.empty
     ));
     report.table(table);
+    report.table(contact);
     report.dots(&dots);
     report
 }
