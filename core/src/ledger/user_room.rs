@@ -457,10 +457,12 @@ impl<'a> OwnPoll<'a> {
         event.kind == MEMBER && event.state_key.as_deref() == Some(self.user_id)
     }
 
-    /// The user's newest member event in the batch.
+    /// The user's newest member event in the batch. The state is that of before
+    /// the timeline or of after it.
     fn own_event(&self) -> Option<&SyncEvent> {
-        let timeline = self.batch.timeline.iter().rev().find(|event| self.is_own(event));
-        timeline.or_else(|| self.batch.state.iter().rev().find(|event| self.is_own(event)))
+        let newest = |events: &'a [SyncEvent]| events.iter().rfind(|event| self.is_own(event));
+        let (state, timeline) = (newest(&self.batch.state), newest(&self.batch.timeline));
+        if self.batch.state_is_after { state.or(timeline) } else { timeline.or(state) }
     }
 
     /// Whether the user has left and come back since the stay began that is

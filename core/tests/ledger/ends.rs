@@ -213,3 +213,14 @@ fn state_that_moves_into_the_timeline_behind_the_end_is_not_shown() {
     assert_eq!(books.visible(bob).last().unwrap(), "kick12");
     assert!(!books.sees_state(bob, "m.room.member", DAVE));
 }
+
+#[test]
+fn an_end_that_a_member_list_told_first_has_the_leave_for_its_event() {
+    let (mut books, [alice, bob, _]) = shared();
+    let renamed = || member_after("rename6", BOB, "join", "join");
+    books.poll(alice, vec![joined(vec![renamed()])]);
+    let (room, events) = (books.number(), vec![leaves("leave11", BOB)]);
+    books.apply(Command::Members(MemberList { room, events, complete: false }));
+    books.poll(bob, vec![left(vec![renamed(), leaves("leave11", BOB)])]);
+    assert_eq!(books.own_event(bob).as_deref(), Some("leave11"));
+}

@@ -113,6 +113,13 @@ impl Books {
         self.tables.get(Table::UserRooms, &key).and_then(UserRoomRecord::decode)
     }
 
+    /// The id of the member event that a user's membership is known by.
+    pub(crate) fn own_event(&self, who: Who) -> Option<String> {
+        let place = self.of_user(who)?.own_event?;
+        let event = self.tables.get(Table::Events, &key::event(self.number(), place));
+        event.and_then(EventRecord::decode).map(|event| event.event_id)
+    }
+
     /// The timeline that a user may see: event ids, a gap before one as `|`.
     pub(crate) fn visible(&self, who: Who) -> Vec<String> {
         let events = self.stretch(who).events.into_iter();
