@@ -63,7 +63,15 @@ pub(super) fn stripped_outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
 /// Whether the client holds all of a room that the user is no longer in.
 pub(super) fn holds_all(turn: RoomTurn<'_>) -> bool {
     let changed = turn.gate.of_user().changed;
-    turn.of_this_stay().is_some_and(|sent| sent.cursor >= changed)
+    turn.of_this_stay().is_some_and(|sent| sent.cursor >= changed && !is_expanded(turn, sent))
+}
+
+/// Whether a client that was told of the end asks for more of what came before
+/// it. MSC3575's lists have no such rooms.
+fn is_expanded(turn: RoomTurn<'_>, sent: &SentRoom) -> bool {
+    turn.gate.has_left()
+        && !turn.asked.request.dialect.sends_anew_for_more()
+        && turn.config.timeline_limit > sent.config.timeline_limit
 }
 
 /// Whether the client was told of this very end: of one that was found without
@@ -84,8 +92,9 @@ pub(super) fn is_untold(dialect: Dialect, of_user: &UserRoom, sent: &SentRoom) -
 }
 
 /// A room after the user's time in it: what came up to the end and the client
-/// lacks, with the user's own member event. Without one nothing is said: a
-/// client would take the room for joined.
+/// lacks, or more of it where more is asked for than before, with the user's own
+/// member event. Without one nothing is said: a client would take the room for
+/// joined.
 pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     if holds_all(turn) {
         return None;
@@ -99,8 +108,9 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         }
         _ => turn.of_this_stay().is_some(),
     };
-    let own = turn.gate.own_member_event().filter(|_| !is_told);
-    let Some(own) = own else {
+    let expanded = turn.of_this_stay().filter(|sent| is_told && is_expanded(turn, sent));
+    let is_due = !is_told || expanded.is_some();
+    let Some(own) = turn.gate.own_member_event().filter(|_| is_due) else {
         return Some(Outcome {
             entry: silent_end(turn),
             sent: bare(turn),
@@ -110,13 +120,14 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         });
     };
     // A client that was in the room gets what it lacks; another gets it all.
-    let before = turn
+    let was_there = turn
         .before
         .map(|sent| &**sent)
         .filter(|sent| sent.membership == Membership::Join && turn.gate.has_left())
         .filter(|sent| !removed::begins_anew(turn, sent));
+    let before = expanded.or(was_there);
     let timeline = if turn.gate.has_left() {
-        member::timeline(turn, before, false)
+        member::timeline(turn, before, expanded.is_some())
     } else {
         member::TimelineTurn::default()
     };

@@ -7,8 +7,8 @@ use crate::{
     answers::{position, rooms, timeline},
     driver::{Client, Luge},
     events::{
-        ALICE, BOB, CAROL, all, at, beginning, gap, joined, joined_with, list, member, message,
-        state, waiting,
+        ALICE, BOB, CAROL, all, at, beginning, gap, joined, joined_with, left, list, made, member,
+        message, state, waiting,
     },
 };
 
@@ -206,6 +206,24 @@ fn asking_for_more_events_expands_the_timeline() {
     assert_eq!(answer["rooms"]["!r:x"].get("unstable_expanded_timeline"), None);
     let held = luge.send(&alice, waiting(position(&answer), request(1)));
     assert_eq!(luge.answered(held), None, "asking for less is no reason to answer");
+}
+
+/// Goal: likewise in a room that one was put out of: the entry carries the own
+/// member event, without which a client takes the room for joined.
+#[test]
+fn asking_for_more_events_shows_more_of_what_was_before_a_kick() {
+    let (mut luge, alice) = room(4);
+    let answer = luge.ask(&alice, request(1));
+    luge.sync(&alice, left("!r:x", &[made("$kick", BOB, ALICE, "leave")]));
+    let answer = luge.ask(&alice, at(position(&answer), request(1)));
+    assert_eq!(timeline(&answer, "!r:x"), ["$kick"]);
+    let answer = luge.ask(&alice, at(position(&answer), request(3)));
+    let room = &answer["rooms"]["!r:x"];
+    assert_eq!(timeline(&answer, "!r:x"), ["$m2", "$m3", "$kick"]);
+    assert_eq!(crate::answers::required(&answer, "!r:x"), ["$kick"]);
+    assert_eq!((&room["unstable_expanded_timeline"], room.get("initial")), (&true.into(), None));
+    let held = luge.send(&alice, waiting(position(&answer), request(3)));
+    assert_eq!(luge.answered(held), None, "it was told");
 }
 
 /// Goal: events that were only seen as state are not of the timeline.

@@ -115,6 +115,27 @@ fn a_kicked_user_gets_the_end_and_their_own_event() {
     assert_eq!(answer["rooms"]["!r:x"]["membership"], "leave");
 }
 
+/// Goal: who asks for more events of a room that they were put out of gets those
+/// up to the end, and once.
+#[test]
+fn more_events_may_be_asked_for_of_a_room_that_was_left() {
+    let (mut luge, alice) = alice_with(joined("!r:x", &beginning("$r", &[BOB, ALICE])));
+    let answer = luge.ask(&alice, all_rooms(0, json!([])));
+    let kick = made("$kick", BOB, ALICE, "leave");
+    luge.sync(&alice, left("!r:x", &[message("$last", BOB), kick]));
+    let answer = luge.ask(&alice, at(position(&answer), all_rooms(0, json!([]))));
+    assert_eq!(required(&answer, "!r:x"), ["$kick"]);
+    assert_eq!(answer["rooms"]["!r:x"].get("timeline"), None);
+    let ticket = luge.send(&alice, waiting(position(&answer), all_rooms(2, json!([]))));
+    let answer = luge.body(ticket);
+    let room = &answer["rooms"]["!r:x"];
+    assert_eq!(timeline(&answer, "!r:x"), ["$last", "$kick"]);
+    assert_eq!((&room["expanded_timeline"], &room["limited"]), (&true.into(), &true.into()));
+    assert_eq!((&room["membership"], room.get("initial")), (&"leave".into(), None));
+    let held = luge.send(&alice, waiting(position(&answer), all_rooms(2, json!([]))));
+    assert_eq!(luge.answered(held), None, "it was told");
+}
+
 /// Goal: that a room becomes a direct chat, or ceases to be one, is told at
 /// once and only then.
 #[test]
