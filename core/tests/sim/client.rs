@@ -176,6 +176,7 @@ impl Connection {
                 own: &own,
                 from_start,
                 lazy: self.lazy && wanted.of_room(room, windows).next().is_some(),
+                limit: wanted.of_room(room, windows).map(|it| it.limit).max(),
             };
             check_lists(self.dialect, room, entry, windows);
             let states: Vec<_> = wanted.of_room(room, windows).map(|it| &it.state).collect();

@@ -17,6 +17,8 @@ pub(crate) struct Held {
     pub(crate) late: BTreeSet<usize>,
     /// Whether older events may be missing before the first.
     pub(crate) limited: bool,
+    /// How many events were asked for when the last entry came.
+    pub(crate) limit: u64,
     pub(crate) state: BTreeMap<(String, String), String>,
     /// Senders and targets of the timeline, where members are lazy.
     pub(crate) people: BTreeSet<String>,
@@ -42,6 +44,8 @@ pub(crate) struct Receiver<'a> {
     pub(crate) from_start: bool,
     /// Whether what is asked of the room has its members lazily.
     pub(crate) lazy: bool,
+    /// How many events are asked for; `None` where nobody asks for the room.
+    pub(crate) limit: Option<u64>,
 }
 
 /// The greatest integer that JSON carries everywhere.
@@ -70,9 +74,11 @@ impl Held {
             Dialect::Msc3575 => is_stripped || (initial && !self.joined),
         };
         let bump_stamp = self.bump_stamp;
+        let limit = to.limit.unwrap_or(self.limit);
         if replaces {
             *self = Self::default();
         }
+        self.limit = limit;
         if is_stripped {
             return self.stripped(to, entry, &entry[stripped]);
         }

@@ -86,6 +86,9 @@ impl Simulation {
         let position = connection.position.clone();
         let transaction = asking.body["txn_id"].as_str().map(str::to_owned);
         self.exchange.sent.insert(ticket, (at, position, transaction));
+        if self.logs {
+            log::request(self.now_ms, connection, &asking);
+        }
         let request = request(connection, &asking);
         let numbers = &self.numbers[connection.device];
         let request = ClientRequest {

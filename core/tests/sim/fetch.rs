@@ -42,8 +42,8 @@ impl Simulation {
                 Some(vec![Command::PrevBatch { room: *room, sequence: *sequence, token }])
             }
             Want::Members(room) => {
-                let is_in = |_: &str, is: Is| matches!(is, Is::Join | Is::Invite);
-                Some(vec![self.members((order, *room), true, is_in, heard)])
+                let is_listed = |_: &str, is: Is| is.is_in_lists();
+                Some(vec![self.members((order, *room), true, is_listed, heard)])
             }
             Want::Member(room, id) => {
                 Some(vec![self.members((order, *room), false, |user_id, _| user_id == id, heard)])

@@ -30,6 +30,11 @@ impl Is {
             Self::Ban => "ban",
         }
     }
+
+    /// Whether `/members` tells of it where it is asked for none who have left.
+    pub(crate) fn is_in_lists(self) -> bool {
+        !matches!(self, Self::Leave | Self::Kick)
+    }
 }
 
 /// An event: its index in the room is part of its id.

@@ -6,7 +6,11 @@ use luge_core::{
 };
 use serde_json::Value;
 
-use crate::{client::Connection, simulation::START_MS};
+use crate::{
+    client::{Asking, Connection},
+    homeserver::Homeserver,
+    simulation::START_MS,
+};
 
 /// Says what a client gets.
 pub(crate) fn answer(now_ms: u64, connection: &Connection, status: u16, body: &str, lost: bool) {
@@ -25,6 +29,20 @@ pub(crate) fn answer(now_ms: u64, connection: &Connection, status: u16, body: &s
     let (device, at_ms) = (connection.device, now_ms - START_MS);
     let (user, position) = (connection.user, &connection.position);
     eprintln!("{at_ms} u{user} d{device} lost={lost} {status} from {position:?}: {value}");
+}
+
+/// Says what a client asks.
+pub(crate) fn request(now_ms: u64, connection: &Connection, asking: &Asking) {
+    let (device, at_ms) = (connection.device, now_ms - START_MS);
+    let (user, position) = (connection.user, &connection.position);
+    eprintln!("{at_ms} u{user} d{device} asks from {position:?}: {}", asking.body);
+}
+
+/// Says what happened at the homeserver.
+pub(crate) fn truth(homeserver: &Homeserver) {
+    for event in homeserver.rooms.iter().flat_map(|room| &room.events) {
+        eprintln!("{} {} {}", event.stream, event.id, event.json);
+    }
 }
 
 /// Says what the ledger is asked.
@@ -53,6 +71,19 @@ pub(crate) fn command(now_ms: u64, command: &Command) {
             )
         }
         Command::Connections(_) => "connections".to_owned(),
+        Command::Members(list) => {
+            let ids: Vec<&str> = list.events.iter().map(|event| &*event.event_id).collect();
+            format!("members of {:?} {ids:?}", list.room)
+        }
+        Command::State(state) => {
+            let ids: Vec<&str> = state.events.iter().map(|event| &*event.event_id).collect();
+            format!("state of {:?} for {:?}, {:?} {ids:?}", state.room, state.user, state.knew)
+        }
+        Command::History(history) => {
+            let ids: Vec<&str> = history.events.iter().map(|event| &*event.event_id).collect();
+            let (room, user, before) = (history.room, history.user, history.before);
+            format!("history of {room:?} for {user:?} before {before} {ids:?}")
+        }
         other => format!("{other:?}"),
     };
     eprintln!("{} ledger: {text}", now_ms - START_MS);
