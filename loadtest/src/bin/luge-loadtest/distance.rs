@@ -148,12 +148,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
     stand.luge.stop().await?;
     let mut report = Report::new("distance");
     report.note(format!(
-        "turn by turn, {} connections, {} rounds of {} s each, {} rooms, {} shards, {driver:?}; the bare server is hyper on the same runtime, reads the request and returns the same bytes",
+        "turn by turn, {} connections, {} rounds of {} s each, {} rooms, {}, {driver:?}; the bare server is hyper on the same runtime, reads the request and returns the same bytes",
         arguments.clients,
         arguments.rounds,
         arguments.seconds,
         arguments.rooms,
-        arguments.luge.shards,
+        arguments.luge.shards(),
     ));
     report.table(table);
     report.dots(&dots);

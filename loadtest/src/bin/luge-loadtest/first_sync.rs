@@ -179,8 +179,9 @@ fn report(outcomes: &[Outcome], arguments: &Arguments) -> Report {
     }
     let mut report = Report::new("first-sync");
     report.note(format!(
-        "{} of each, {} shards; times are until the last byte",
-        arguments.times, arguments.luge.shards
+        "{} of each, {}; times are until the last byte",
+        arguments.times,
+        arguments.luge.shards()
     ));
     report.table(table);
     report.table(contact);

@@ -173,10 +173,10 @@ fn report(it: Outcome, arguments: &Arguments) -> Report {
     plot.line("resident, anonymous", it.curve);
     let mut report = Report::new("idle");
     report.note(format!(
-        "anonymous resident memory; long polls begin {} ms after one another; connections that were opened before are kept and used again; {} s, {} shards",
+        "anonymous resident memory; long polls begin {} ms after one another; connections that were opened before are kept and used again; {} s, {}",
         BETWEEN.as_millis(),
         arguments.seconds,
-        arguments.luge.shards
+        arguments.luge.shards()
     ));
     report.table(table);
     report.plot(&plot);

@@ -271,8 +271,8 @@ fn report(
     plot.line("resident, anonymous", memory);
     let mut report = Report::new("ingest");
     report.note(format!(
-        "{} rooms, {} shards, {} other users who each ask every {} ms; the first answer is made beforehand; memory is anonymous, beyond what it was; homeserver, Luge and clients share the machine",
-        arguments.rooms, arguments.luge.shards, arguments.others, OTHERS_PAUSE.as_millis()
+        "{} rooms, {}, {} other users who each ask every {} ms; the first answer is made beforehand; memory is anonymous, beyond what it was; homeserver, Luge and clients share the machine",
+        arguments.rooms, arguments.luge.shards(), arguments.others, OTHERS_PAUSE.as_millis()
     ));
     report.table(table);
     report.table(others);

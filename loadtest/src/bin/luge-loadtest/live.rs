@@ -401,8 +401,8 @@ fn report(outcomes: &[Outcome], limits: &[(u32, u32)], arguments: &Arguments) ->
     }
     let mut report = Report::new("live");
     report.note(format!(
-        "{} s of each rate, {} shards; CPU is Luge's, for each delivery; where they are simulated, homeserver and clients share the machine with Luge",
-        arguments.seconds, arguments.luge.shards
+        "{} s of each rate, {}; CPU is Luge's, for each delivery; where they are simulated, homeserver and clients share the machine with Luge",
+        arguments.seconds, arguments.luge.shards()
     ));
     report.table(table);
     if let Some(limit) = arguments.limit {

@@ -16,7 +16,7 @@ const HEIGHT: f64 = 420.0;
 const LEFT: f64 = 70.0;
 const BOTTOM: f64 = 50.0;
 const RIGHT: f64 = 190.0;
-const TOP: f64 = 20.0;
+const TOP: f64 = 34.0;
 /// Points of a line that are marked one by one.
 const MARKS_MAX: usize = 60;
 const COLOURS: [&str; 6] = ["#1b6ca8", "#c0392b", "#1e8449", "#8e44ad", "#b9770e", "#555555"];
@@ -63,7 +63,7 @@ impl Plot {
         push(
             &mut out,
             format_args!(
-                "<text x=\"{}\" y=\"12\" text-anchor=\"end\">{}</text>\n",
+                "<text x=\"{}\" y=\"14\" text-anchor=\"end\">{}</text>\n",
                 LEFT - 8.0,
                 escaped(&self.up)
             ),
@@ -131,7 +131,8 @@ impl Dots {
         Self { title: title.into(), across: across.into(), series, rows: Vec::new() }
     }
 
-    /// A row with a value for each of the series; what is not above zero is left out.
+    /// A row with a value for each of the series; zero has a place of its own, and
+    /// what is no number none.
     pub(crate) fn row(&mut self, name: &str, values: &[f64]) {
         self.rows.push((name.to_owned(), values.to_vec()));
     }
@@ -171,8 +172,9 @@ impl Dots {
                 ),
             );
             let dots = values.iter().zip(COLOURS.iter().cycle()).enumerate();
-            for (place, (value, colour)) in dots.filter(|(_, (value, _))| drawn(value)) {
-                let (at, y) = (x(*value), top + DOT_STEP * (place as f64 + 0.5));
+            for (place, (value, colour)) in dots.filter(|(_, (value, _))| value.is_finite()) {
+                let y = top + DOT_STEP * (place as f64 + 0.5);
+                let at = if drawn(value) { x(*value) } else { NAMES };
                 push(
                     &mut out,
                     format_args!(
@@ -221,6 +223,9 @@ fn caption(out: &mut String, x: f64, y: f64, text: &str) {
 
 /// A value as exact as a picture is.
 fn figure(value: f64) -> String {
+    if value <= 0.0 {
+        return label(value);
+    }
     let digits = (2.0 - value.log10().floor()).clamp(0.0, 6.0) as usize;
     label(format!("{value:.digits$}").parse().unwrap_or(value))
 }
@@ -234,20 +239,30 @@ enum Scale {
 /// An axis, and where its lines are.
 struct Axis {
     scale: Scale,
+    from: f64,
+    to: f64,
     ticks: Vec<f64>,
 }
 
+/// Lines of an axis with those at 2 and 5 among them.
+const TICKS_MAX: usize = 9;
+
 impl Axis {
-    /// From one power of ten to another, or from zero in round steps.
+    /// From zero in round steps; or, where it is logarithmic, from below the least
+    /// value, which is above zero.
     fn over(scale: Scale, values: impl Iterator<Item = f64> + Clone) -> Self {
         let least = values.clone().fold(f64::INFINITY, f64::min);
         let most = values.fold(0.0, f64::max);
         let ticks = match scale {
             _ if most <= 0.0 => vec![1.0, 10.0],
             Scale::Logarithmic => {
-                let from = least.log10().floor() as i32;
-                let to = (most.log10().ceil() as i32).max(from + 1);
-                (from..=to).map(|power| 10_f64.powi(power)).collect()
+                let powers = least.log10().floor() as i32 - 1..=most.log10().ceil() as i32;
+                let steps: Vec<f64> = powers
+                    .flat_map(|power| [1.0, 2.0, 5.0].map(|step| step * 10_f64.powi(power)))
+                    .collect();
+                let from = steps.iter().rposition(|step| *step < least * 0.999).unwrap_or(0);
+                let to = steps.iter().position(|step| *step > most * 0.999);
+                steps[from..=to.unwrap_or(steps.len() - 1)].to_vec()
             }
             Scale::Linear => {
                 let step = round_step(most / 6.0);
@@ -255,7 +270,11 @@ impl Axis {
                 (0..=steps).map(|tick| f64::from(tick) * step).collect()
             }
         };
-        Self { scale, ticks }
+        let (from, to) = (ticks[0], ticks[ticks.len() - 1]);
+        let is_power = |tick: &f64| (tick.log10() - tick.log10().round()).abs() < 1e-9;
+        let thin = scale == Scale::Logarithmic && ticks.len() > TICKS_MAX;
+        let ticks = ticks.into_iter().filter(|tick| !thin || is_power(tick)).collect();
+        Self { scale, from, to, ticks }
     }
 
     /// How far along the axis a value lies, from 0 to 1.
@@ -264,8 +283,7 @@ impl Axis {
             Scale::Linear => value,
             Scale::Logarithmic => value.log10(),
         };
-        let (Some(first), Some(last)) = (self.ticks.first(), self.ticks.last()) else { return 0.0 };
-        (place(value) - place(*first)) / (place(*last) - place(*first))
+        (place(value) - place(self.from)) / (place(self.to) - place(self.from))
     }
 
     fn ticks(&self) -> impl Iterator<Item = f64> {
@@ -273,10 +291,20 @@ impl Axis {
     }
 }
 
-/// A tick without what computing it left behind the decimal point.
+/// A tick without what computing it left behind the decimal point, and with its
+/// thousands apart.
 fn label(tick: f64) -> String {
     let text = format!("{tick:.6}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    let (whole, part) = text.split_once('.').unwrap_or((&text, ""));
+    let mut label = String::new();
+    for (place, digit) in whole.chars().enumerate() {
+        if place > 0 && (whole.len() - place).is_multiple_of(3) {
+            label.push(',');
+        }
+        label.push(digit);
+    }
+    let part = part.trim_end_matches('0');
+    if part.is_empty() { label } else { format!("{label}.{part}") }
 }
 
 /// The least of 1, 2, 5, 10, 20 and so on that is not less.
@@ -293,22 +321,27 @@ mod tests {
     #[test]
     fn an_axis_spans_its_values() {
         let axis = Axis::over(Scale::Logarithmic, [0.5, 20.0].into_iter());
-        assert_eq!(axis.ticks().collect::<Vec<_>>(), [0.1, 1.0, 10.0, 100.0]);
-        assert!(axis.share(0.5) > 0.0 && axis.share(20.0) < 1.0);
+        let labels: Vec<String> = axis.ticks().map(label).collect();
+        assert_eq!(labels, ["0.2", "0.5", "1", "2", "5", "10", "20"]);
+        assert!(axis.share(0.5) > 0.0 && (axis.share(20.0) - 1.0).abs() < 1e-9);
+        let axis = Axis::over(Scale::Logarithmic, [0.6, 90_000.0].into_iter());
+        let labels: Vec<String> = axis.ticks().map(label).collect();
+        assert_eq!(labels, ["1", "10", "100", "1,000", "10,000", "100,000"]);
+        assert!(axis.share(0.6) > 0.0 && axis.share(90_000.0) < 1.0);
         let axis = Axis::over(Scale::Linear, [0.5, 23.0].into_iter());
         assert_eq!(axis.ticks().collect::<Vec<_>>(), [0.0, 5.0, 10.0, 15.0, 20.0, 25.0]);
         assert_eq!((axis.share(0.0), axis.share(25.0)), (0.0, 1.0));
     }
 
     #[test]
-    fn dots_have_their_figures_beside_them_and_what_is_nothing_has_none() {
+    fn dots_have_their_figures_beside_them_and_what_is_no_number_has_none() {
         let mut dots = Dots::new("Side by side", "ms", &["a & b", "other"]);
         dots.row("first", &[0.41234, 186.4]);
-        dots.row("none", &[0.0, f64::NAN]);
+        dots.row("nothing", &[0.0, f64::NAN]);
         let svg = dots.svg();
-        // Two in the legend, and two in the one row that has values.
-        assert_eq!(svg.matches("<circle").count(), 4, "{svg}");
-        assert!(svg.contains(">0.412<") && svg.contains(">186<"), "{svg}");
+        // Two in the legend, two in the first row, and that of nothing.
+        assert_eq!(svg.matches("<circle").count(), 5, "{svg}");
+        assert!(svg.contains(">0<") && svg.contains(">0.412<") && svg.contains(">186<"), "{svg}");
         assert!(svg.contains("a &amp; b") && !svg.contains("NaN"), "{svg}");
     }
 }

@@ -84,7 +84,7 @@ pub(crate) struct Report {
     pictures: Vec<String>,
 }
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:66em;padding:0 1em;color:#222;background:#fff}table{border-collapse:collapse;font-variant-numeric:tabular-nums}td,th{padding:.25em .6em;border-bottom:1px solid #ddd;text-align:right}svg{max-width:100%;height:auto}svg text{font-size:13px;fill:#333}.grid{stroke:#ddd}.wide{overflow-x:auto}.words{text-align:left}code{background:#f3f3f3;padding:.1em .3em}";
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:66em;padding:0 1em;color:#222;background:#fff}table{border-collapse:collapse;font-variant-numeric:tabular-nums}td,th{padding:.25em .6em;border-bottom:1px solid #ddd;text-align:right}svg{max-width:100%;height:auto}svg text{font-size:13px;fill:#333}.grid{stroke:#ddd}.wide{overflow-x:auto}.words{text-align:left;white-space:nowrap}code{background:#f3f3f3;padding:.1em .3em}";
 
 impl Report {
     pub(crate) fn new(name: &str) -> Self {

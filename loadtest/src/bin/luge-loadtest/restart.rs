@@ -213,8 +213,8 @@ fn report(outcomes: &[Outcome], arguments: &Arguments) -> Report {
     }
     let mut report = Report::new("restart");
     report.note(format!(
-        "{} users; {} starts of each store after orderly stops, warm: the system has the store in memory; {} shards",
-        arguments.users, arguments.times, arguments.luge.shards
+        "{} users; {} starts of each store after orderly stops, warm: the system has the store in memory; {}",
+        arguments.users, arguments.times, arguments.luge.shards()
     ));
     report.table(table);
     report.plot(&plot);

@@ -23,7 +23,7 @@ pub(crate) struct LugeArguments {
     /// Luge's shards
     #[arg(long, value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) shards: u16,
+    shards: u16,
 }
 
 impl LugeArguments {
@@ -45,6 +45,14 @@ impl LugeArguments {
         let folder = tempfile::tempdir()?;
         let luge = Luge::start(&program, &simulated.url, folder.path(), &arguments).await?;
         Ok(Stand { luge, network: Network::new()?, simulated, program, arguments, folder })
+    }
+
+    /// Its shards, in words.
+    pub(crate) fn shards(&self) -> String {
+        match self.shards {
+            1 => "one shard".to_owned(),
+            shards => format!("{shards} shards"),
+        }
     }
 
     fn program(&self) -> Result<PathBuf, Failure> {

@@ -196,7 +196,11 @@ fn report(arguments: &Arguments, contact: &Counts, talk: &Counts) -> Report {
     ));
     for (title, counts) in [("Until the first answer", contact), ("While people talk", talk)] {
         let mut table = Table::new(title, &columns);
-        let mut dots = Dots::new(title, "KB at the homeserver", &["Luge", "alone"]);
+        let mut dots = Dots::new(
+            &format!("{title}: bytes"),
+            "KB, in and out of the homeserver",
+            &["Luge", "alone"],
+        );
         for ((what, ..), [behind, alone]) in DEVICES.iter().zip(counts) {
             let bytes = |count: &Count| (count.bytes_in + count.bytes_out) as f64;
             dots.row(what, &[bytes(behind) / 1e3, bytes(alone) / 1e3]);
