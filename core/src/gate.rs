@@ -6,6 +6,7 @@
 //! user may see them, and nothing else does. Nothing here knows what a client
 //! asked for.
 
+mod ending;
 mod receipts;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -346,7 +347,7 @@ impl<'a> Gate<'a> {
             true
         });
         // A segment that begins with a gap has history before it, stored or not.
-        stretch.more_before |= closed;
+        stretch.more_before |= closed || self.is_another_stay(after, first);
         stretch.events.reverse();
         stretch
     }
@@ -389,35 +390,6 @@ impl<'a> Gate<'a> {
     /// far as is known.
     pub fn ends_history(&self, first: &TimelineEvent) -> bool {
         self.begins_with(first) || self.of_user.history_end == first.sequence
-    }
-
-    /// The last events of a stay, newest first, as far as the timeline lacks
-    /// some of them, and the number up to which the timeline goes before them;
-    /// `None` where something is missing between.
-    ///
-    /// What the timeline lacks was never told before, whatever its number.
-    fn ending(&self, after: Sequence, limit: u64, stretch: &mut Stretch) -> Option<u64> {
-        let mut goes_on = None;
-        for event_id in self.of_user.ending.iter().rev() {
-            let place = self.view.get(Table::EventIds, &key::event_id(self.room.number, event_id));
-            let place = place.and_then(key::place_from)?;
-            let archive = self.view.get(Table::Events, &key::event(self.room.number, place));
-            let record = archive.and_then(|archive| self.event(archive))?;
-            let sequence = place.sequence;
-            let is_on = place.timeline && sequence <= self.visible.1 && !record.gap_before;
-            goes_on = is_on.then(|| sequence.saturating_sub(1));
-            let is_told = place.timeline && sequence <= after.0;
-            let is_ignored =
-                record.state_key.is_none() && self.user.ignored.contains(&record.sender);
-            if is_told || is_ignored {
-                continue;
-            }
-            if stretch.events.len() as u64 >= limit {
-                return None;
-            }
-            stretch.events.push(TimelineEvent { sequence, record });
-        }
-        goes_on
     }
 
     /// Whether the room's stored timeline shows the user its very beginning
@@ -467,9 +439,11 @@ impl<'a> Gate<'a> {
     /// The entries of the state that were removed, as far as the user may know:
     /// what was gone when their stay began they may never have seen.
     pub fn removed_state(&self) -> impl Iterator<Item = &'a Removed> {
-        let (first, last) =
-            if self.is_joined() { (self.of_user.since.0, u64::MAX) } else { (0, self.visible.1) };
-        let known = first..=last;
+        let known = if self.is_joined() {
+            self.of_user.since.0..=u64::MAX
+        } else {
+            self.visible.0..=self.visible.1
+        };
         self.room.removed.iter().filter(move |removed| known.contains(&removed.changed.0))
     }
 

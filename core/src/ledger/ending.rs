@@ -8,9 +8,10 @@
 use super::{
     fold::Fold,
     polled::Poll,
+    state::previous_membership,
     summary::content,
     timeline::{LOOKED_AT_MAX, record},
-    user_room::{NOTHING, ended, is_over},
+    user_room::{NOTHING, OwnPoll, ended, is_over},
 };
 use crate::{
     id::{RoomNumber, UserNumber},
@@ -132,9 +133,9 @@ impl Fold<'_> {
     }
 
     /// Takes in that somebody has a new member event, whoever's poller told it: a
-    /// local user who is out is out at once, and who is asked in again was out
-    /// before. `ends_before` is the number that the event stands before, where
-    /// its own does not say so.
+    /// local user who is out is out at once, and who is asked in again, or has come
+    /// in again, was out before. `ends_before` is the number that the event stands
+    /// before, where its own does not say so.
     pub(super) fn member_changed(
         &mut self,
         room: &Room,
@@ -144,28 +145,36 @@ impl Fold<'_> {
     ) {
         let Some(user_id) = event.state_key.as_deref() else { return };
         let Some(user) = self.ledger.world.user_numbers.get(user_id).copied() else { return };
-        let is_end = matches!(membership, Some("leave" | "ban"));
-        if !is_end && !matches!(membership, Some("invite" | "knock")) {
-            return;
-        }
         let Some(before) = self.user_room(user, room).filter(|it| !is_over(it.membership)) else {
             return;
         };
+        let joined = before.membership == Membership::Join;
+        let was_out = previous_membership(&event.json).is_some_and(|was| was != "join");
+        let is_end = matches!(membership, Some("leave" | "ban"));
+        let is_again = match membership {
+            Some("invite" | "knock") => joined,
+            Some("join") => joined && was_out && self.is_behind(room, &before, place),
+            _ => false,
+        };
+        if !is_end && !is_again {
+            return;
+        }
         // They have come back since, as their own poller has told; if not, it
         // will tell.
-        let joined = before.membership == Membership::Join;
         let own = before.own_event.filter(|_| joined);
         let own = own.and_then(|place| self.event(room.number, place));
         let since_ms = own.map_or(before.since_ms, |own| own.origin_server_ts);
         let is_old = before.since > knew && event.origin_server_ts < since_ms;
-        if is_old || (!is_end && (!joined || event.origin_server_ts <= since_ms)) {
+        if is_old || (is_again && event.origin_server_ts <= since_ms) {
             return;
         }
+        // Who was out before is so since a moment that nobody has told of.
+        let is_known = is_end && !(joined && was_out);
         // Until their own poller tells more, what is known of their last events
         // is the end itself.
-        let lacks_end = is_end && joined && (!place.timeline || ends_before.is_some());
+        let lacks_end = is_known && joined && (!place.timeline || ends_before.is_some());
         let since = match ends_before {
-            _ if !is_end => self.before_the_gap(room, place, event.origin_server_ts),
+            _ if !is_known => self.sure_end(room, user, &before),
             Some(number) => number.saturating_sub(1),
             None => self.end_of_stay(room, place, event.origin_server_ts),
         };
@@ -186,19 +195,92 @@ impl Fold<'_> {
         self.set_user_room(user, room, Some(&before), after);
     }
 
-    /// The last number in front of the gap before an event. Who was asked in again
-    /// had left in there, or in an earlier one.
-    fn before_the_gap(&self, room: &Room, place: Place, sent_ms: u64) -> u64 {
+    /// Whether a join came behind the one that a stay is known to have begun with.
+    /// Where that is not known, only what came later than the stay did.
+    fn is_behind(&self, room: &Room, stay: &UserRoomRecord, place: Place) -> bool {
+        let own = stay.own_event.and_then(|place| self.event(room.number, place));
+        let is_join = |event: EventRecord| content(&event.json).text("membership") == Some("join");
+        own.is_some_and(is_join) || (place.timeline && place.sequence > stay.since)
+    }
+
+    /// The last number up to which a stay went on for certain: behind the next gap
+    /// its user may have been out and in again.
+    pub(super) fn sure_end(&self, room: &Room, user: UserNumber, stay: &UserRoomRecord) -> u64 {
+        let was_there = Some(stay.visible_from).filter(|from| *from != NOTHING);
+        let followed = self.ledger.followed.get(&user).copied();
+        let followed = followed.filter(|number| was_there.is_some_and(|from| *number >= from));
+        let joined = stay.own_event.filter(|place| place.timeline && !is_over(stay.membership));
+        let joined = joined.map(|place| place.sequence);
+        let from = [was_there, followed, joined].into_iter().flatten().max().unwrap_or(0);
         let timeline = |sequence| key::event(room.number, Place { timeline: true, sequence });
-        let to = timeline(self.end_of_stay(room, place, sent_ms).saturating_add(1));
-        let (mut last, mut looked_at, mut is_past) = (0, 0, false);
-        self.scan_back(Table::Events, &timeline(0), &to, &mut |key, archive| {
-            last = key::sequence_of(key).filter(|_| is_past).unwrap_or(0);
-            is_past |= EventRecord::access(archive).is_some_and(|event| event.gap_before);
+        let range = (timeline(from.saturating_add(1)), timeline(u64::MAX));
+        let (mut last, mut looked_at) = (from, 0);
+        self.scan_on(Table::Events, &range.0, &range.1, &mut |key, archive| {
             looked_at += 1;
-            last == 0 && looked_at < LOOKED_AT_MAX
+            let goes_on = EventRecord::access(archive).is_none_or(|event| !event.gap_before);
+            last = key::sequence_of(key).filter(|_| goes_on).unwrap_or(last);
+            goes_on && looked_at < LOOKED_AT_MAX
         });
         last
+    }
+
+    /// What is known of a stay that others have told the end of, now that its user's
+    /// own poller tells of an end: at `place`, after a membership of `was`.
+    pub(super) fn own_end(
+        &mut self,
+        own: &OwnPoll<'_>,
+        before: &UserRoomRecord,
+        (membership, place): (Membership, Option<Place>),
+        was: Option<&str>,
+    ) -> UserRoomRecord {
+        let own_event = place.or(before.own_event);
+        let is_found = before.own_event.is_none();
+        let was_there = before.visible_from != NOTHING;
+        let is_same = was_there && (is_found || own_event == before.own_event);
+        let was_joined = was.map_or(is_same, |was| was == "join");
+        let known = UserRoomRecord { membership, own_event, ..before.clone() };
+        let is_told = was_joined && own.told.last().is_some_and(|event| own.is_own(event));
+        let sure_end = self.sure_end(own.room, own.poll.user, before).min(before.since);
+        // It may be another stay than the known one, where it does not go on from
+        // what that had for certain.
+        let begun_at = |first| UserRoomRecord {
+            visible_from: if first > sure_end { first } else { before.visible_from.min(first) },
+            history_from: if first > sure_end { NOTHING } else { before.history_from },
+            ..known.clone()
+        };
+        if let Some((first, last)) = self.whole_run(own.room.number, own.told).filter(|_| is_told) {
+            return UserRoomRecord { since: last, ending: Vec::new(), ..begun_at(first) };
+        }
+        // Of an end that was found without its event, the event tells more: not
+        // where the user was out and asked in again before it.
+        let late = place.filter(|_| is_found && (was_joined || !was_there));
+        let since = late.map_or(before.since, |place| {
+            let end = self.end_of_stay(own.room, place, self.sent_ms(own.room, place));
+            if was_there { end.min(before.since) } else { end }
+        });
+        if !is_told || before.ending.len() > 1 {
+            return UserRoomRecord { since, ..known };
+        }
+        let run = self.run(own.room.number, own.told, since);
+        let ending = self.ending(own.poll, own.room, own.told(), since).event_ids;
+        let begun = run.first().map_or_else(|| known.clone(), |first| begun_at(*first));
+        let ending = if ending.is_empty() { before.ending.clone() } else { ending };
+        UserRoomRecord { since, ending, ..begun }
+    }
+
+    /// The first and the last number of `told`, where the timeline has all of it in
+    /// this order, and nothing else and no gap between.
+    fn whole_run(&self, room: RoomNumber, told: &[SyncEvent]) -> Option<(u64, u64)> {
+        let run = self.run(room, told, u64::MAX);
+        let (first, last) = (*run.first()?, *run.last()?);
+        let timeline = |sequence| key::event(room, Place { timeline: true, sequence });
+        let mut count = 0;
+        let to = timeline(last.saturating_add(1));
+        self.scan_on(Table::Events, &timeline(first), &to, &mut |_, _| {
+            count += 1;
+            count <= told.len()
+        });
+        (run.len() == told.len() && count == told.len()).then_some((first, last))
     }
 
     /// The numbers of the first events of `told`, as far as they lie in the

@@ -66,6 +66,12 @@ impl<'a> Fold<'a> {
         view.scan(table, prefix, &key::after_prefix(prefix), Direction::Forward, visit);
     }
 
+    /// Visits what lies from one key up to another, the first first.
+    pub(super) fn scan_on(&self, table: Table, from: &[u8], to: &[u8], visit: Visit<'_>) {
+        let view = Layered { pending: &self.own, below: self.view };
+        view.scan(table, from, to, Direction::Forward, visit);
+    }
+
     pub(super) fn scan_back(&self, table: Table, from: &[u8], to: &[u8], visit: Visit<'_>) {
         let view = Layered { pending: &self.own, below: self.view };
         view.scan(table, from, to, Direction::Backward, visit);

@@ -104,9 +104,11 @@ impl Fold<'_> {
     fn put_out(&mut self, user: UserNumber, room: &Room) {
         let Some(before) = self.user_room(user, room) else { return };
         let joined = before.membership == Membership::Join;
+        let last = room.last_event.0;
+        let sure_end = if joined { self.sure_end(room, user, &before) } else { last };
         let after = UserRoomRecord {
             membership: Membership::Leave,
-            since: room.last_event.0,
+            since: sure_end.min(last),
             since_ms: self.now_ms,
             own_event: None,
             visible_from: if joined { before.visible_from } else { NOTHING },
@@ -346,20 +348,7 @@ impl Fold<'_> {
         if let Some(before) = before
             && is_over(before.membership)
         {
-            let own_event = place.or(before.own_event);
-            let is_found = before.own_event.is_none();
-            let was_there = before.visible_from != NOTHING;
-            let is_same = was_there && (is_found || own_event == before.own_event);
-            let was_joined = was.as_deref().map_or(is_same, |was| was == "join");
-            // Of an end that was found without its event, the event tells more: not
-            // where the user was out and asked in again before it.
-            let late = place.filter(|_| is_found && (was_joined || !was_there));
-            let since = late.map_or(before.since, |place| {
-                self.end_of_stay(own.room, place, self.sent_ms(own.room, place))
-            });
-            let known = UserRoomRecord { membership, since, own_event, ..before.clone() };
-            let ending = self.fuller_ending(own, &known, was_joined);
-            return Some(UserRoomRecord { ending, ..known });
+            return Some(self.own_end(own, before, (membership, place), was.as_deref()));
         }
         let was_joined = match before {
             Some(before) => before.membership == Membership::Join,
@@ -400,24 +389,7 @@ impl Fold<'_> {
         })
     }
 
-    /// The last events of a stay whose end another's poller has told first, now
-    /// that the user's own tells of them; what is known, where that is no less.
-    fn fuller_ending(
-        &mut self,
-        own: &OwnPoll<'_>,
-        before: &UserRoomRecord,
-        was_joined: bool,
-    ) -> Vec<String> {
-        let known = &before.ending;
-        let is_end = own.told.last().is_some_and(|event| own.is_own(event));
-        if !was_joined || !is_end || known.len() > 1 {
-            return known.clone();
-        }
-        let ending = self.ending(own.poll, own.room, own.told(), before.since).event_ids;
-        if ending.is_empty() { known.clone() } else { ending }
-    }
-
-    fn sent_ms(&self, room: &Room, place: Place) -> u64 {
+    pub(super) fn sent_ms(&self, room: &Room, place: Place) -> u64 {
         self.event(room.number, place).map_or(0, |event| event.origin_server_ts)
     }
 
@@ -437,23 +409,23 @@ impl Fold<'_> {
 }
 
 /// A batch of the user's own poller.
-struct OwnPoll<'a> {
-    poll: Poll,
-    room: &'a Room,
+pub(super) struct OwnPoll<'a> {
+    pub(super) poll: Poll,
+    pub(super) room: &'a Room,
     batch: &'a RoomBatch,
     /// The timeline of the end of a stay, as it was told.
-    told: &'a [SyncEvent],
+    pub(super) told: &'a [SyncEvent],
     chunk: &'a Chunk,
     user_id: &'a str,
 }
 
 impl<'a> OwnPoll<'a> {
     /// What was told, and the timeline of the end of a stay as it was told.
-    fn told(&self) -> (&'a RoomBatch, &'a [SyncEvent]) {
+    pub(super) fn told(&self) -> (&'a RoomBatch, &'a [SyncEvent]) {
         (self.batch, self.told)
     }
 
-    fn is_own(&self, event: &SyncEvent) -> bool {
+    pub(super) fn is_own(&self, event: &SyncEvent) -> bool {
         event.kind == MEMBER && event.state_key.as_deref() == Some(self.user_id)
     }
 

@@ -39,6 +39,9 @@ pub(crate) enum Relation {
     Newcomer,
     /// Was there before, and comes back after everything.
     Returned,
+    /// Has left and come back where a gap hid it, and is banned after everything:
+    /// Alice's device tells of all that first.
+    BannedOnReturn,
 }
 
 impl Relation {
@@ -61,7 +64,7 @@ impl Relation {
     ];
 
     /// Those in which no history may be learnt.
-    pub(crate) const LATER: [Self; 2] = [Self::Newcomer, Self::Returned];
+    pub(crate) const LATER: [Self; 3] = [Self::Newcomer, Self::Returned, Self::BannedOnReturn];
 
     /// Whether Bob has never been in the room.
     pub(crate) fn is_never_there(self) -> bool {
@@ -77,6 +80,7 @@ impl Relation {
                 | Self::Forgot
                 | Self::Newcomer
                 | Self::Returned
+                | Self::BannedOnReturn
         )
     }
 
@@ -105,6 +109,10 @@ impl Relation {
                 let kick = made("$out", ALICE, BOB, "leave");
                 town.alice_hears(gap(ROOM, &[kick], &[message("$gap", DORA)], "p"));
             }
+            Self::BannedOnReturn => {
+                let events = [message("$gap", DORA), after("leave", member("$again", BOB, "join"))];
+                town.alice_hears(gap(ROOM, &[], &events, "p"));
+            }
             Self::InvitedAgain => {
                 end(town, leave(), true);
                 invite(town);
@@ -119,10 +127,25 @@ impl Relation {
 
     /// What becomes of it after everything.
     pub(crate) fn end(self, town: &mut Town) {
-        if Self::LATER.contains(&self) {
-            join(town, "$in-later");
+        match self {
+            Self::Newcomer | Self::Returned => join(town, "$in-later"),
+            Self::BannedOnReturn => {
+                let ban = after("join", made("$out", ALICE, BOB, "ban"));
+                let events = [message("$in-later-hello", DORA), ban];
+                town.alice_hears(joined(&events));
+                let mut answer = left(ROOM, &events);
+                answer["rooms"]["leave"][ROOM]["timeline"]["limited"] = true.into();
+                town.bob_hears(answer);
+            }
+            _ => {}
         }
     }
+}
+
+/// A member event that says what the membership was before.
+fn after(before: &str, mut event: Value) -> Value {
+    event["unsigned"] = json!({"prev_content": {"membership": before}});
+    event
 }
 
 fn invite(town: &mut Town) {

@@ -6,3 +6,4 @@ mod properties;
 mod races;
 mod rules;
 mod table;
+mod turns;
