@@ -148,7 +148,8 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         entry: Some(entry),
         sent,
         event_ids: timeline.event_ids,
-        wants: Vec::new(),
+        // Nothing is fetched for who is out but how to page back from their end.
+        wants: timeline.wants,
         again_ms: None,
     })
 }

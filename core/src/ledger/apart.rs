@@ -26,8 +26,10 @@ impl Fold<'_> {
     }
 
     pub(super) fn prev_batch(&mut self, room: RoomNumber, sequence: u64, token: String) -> Reply {
-        let place = Place { timeline: true, sequence };
-        if let Some(mut event) = self.event(room, place) {
+        // The end of a stay may lie beside the timeline.
+        let places = [true, false].map(|timeline| Place { timeline, sequence });
+        let stored = places.into_iter().find_map(|place| Some((place, self.event(room, place)?)));
+        if let Some((place, mut event)) = stored {
             event.prev_batch = Some(token);
             self.put(Table::Events, key::event(room, place), event.encode());
             self.room_told(room);

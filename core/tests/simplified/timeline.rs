@@ -100,6 +100,22 @@ fn a_token_for_paging_back_is_fetched_and_waited_for() {
     assert_eq!((&room["limited"], &room["prev_batch"]), (&true.into(), &"p4".into()));
 }
 
+/// Goal: who is told of their end out of another's gap can page back from it.
+#[test]
+fn an_end_alone_has_a_token_for_paging_back() {
+    let (mut luge, alice) = room(0);
+    let bob = luge.sign_in(BOB, "B");
+    luge.sync(&bob, joined("!r:x", &beginning("$r", &[ALICE, BOB])));
+    let answer = luge.ask(&alice, request(2));
+    let kick = made("$kick", BOB, ALICE, "leave");
+    luge.sync(&bob, gap("!r:x", &[kick], &messages(4, 6), "p4"));
+    luge.paging_token = Some("p3");
+    let answer = luge.ask(&alice, at(position(&answer), request(2)));
+    let room = &answer["rooms"]["!r:x"];
+    assert_eq!(timeline(&answer, "!r:x"), ["$kick"]);
+    assert_eq!((&room["limited"], &room["prev_batch"]), (&true.into(), &"p3".into()));
+}
+
 /// Goal: the token of the first event, else that of the nearest newer one, which
 /// overlaps and leaves no hole; only where there is none the homeserver is asked.
 #[test]
