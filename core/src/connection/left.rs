@@ -12,7 +12,6 @@ use super::{
 use crate::{
     list::unread,
     record::Membership,
-    request::Dialect,
     response::{Mention, Objects, Room},
     user::UserRoom,
 };
@@ -78,17 +77,10 @@ fn is_expanded(turn: RoomTurn<'_>, sent: &SentRoom) -> bool {
 /// its event nothing may have been said, and the event comes later. Another stay
 /// may have ended at the same number, where the timeline has neither end: then
 /// the client has the one whose event was known when it was told.
-fn is_end_told(of_user: &UserRoom, sent: &SentRoom) -> bool {
+pub(super) fn is_end_told(of_user: &UserRoom, sent: &SentRoom) -> bool {
     let same = sent.membership == of_user.membership && sent.since == of_user.since;
     let apart = of_user.own_event.filter(|place| !place.timeline);
     same && apart.is_none_or(|place| place.sequence <= sent.cursor.0)
-}
-
-/// Whether a connection has yet to learn of an end. Where an entry names the
-/// membership, the end was told by that, with its event or without.
-pub(super) fn is_untold(dialect: Dialect, of_user: &UserRoom, sent: &SentRoom) -> bool {
-    sent.membership != of_user.membership
-        || (!dialect.tells_of_membership() && !is_end_told(of_user, sent))
 }
 
 /// A room after the user's time in it: what came up to the end and the client
@@ -102,12 +94,7 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     let of_user = turn.gate.of_user();
     // What of the end was told changes no more but in the user's own bookkeeping;
     // of an end without its event nothing is said, and the lists go on without it.
-    let is_told = match turn.before {
-        Some(sent) if !turn.asked.request.dialect.tells_of_membership() => {
-            is_end_told(of_user, sent)
-        }
-        _ => turn.of_this_stay().is_some(),
-    };
+    let is_told = turn.before.is_some_and(|sent| is_end_told(of_user, sent));
     let expanded = turn.of_this_stay().filter(|sent| is_told && is_expanded(turn, sent));
     let is_due = !is_told || expanded.is_some();
     let Some(own) = turn.gate.own_member_event().filter(|_| is_due) else {

@@ -224,9 +224,11 @@ impl<'a> Selection<'a> {
             return;
         }
         for (room, sent) in self.asked.base.into_iter().flat_map(|base| &base.rooms) {
-            let is_over = |it| matches!(it, Membership::Leave | Membership::Kick | Membership::Ban);
-            let now = self.asked.source.user.rooms.get(room).map(|of_user| of_user.membership);
-            if now.is_some_and(is_over) && !is_over(sent.membership) {
+            let of_user = self.asked.source.user.rooms.get(room);
+            let of_user = of_user.filter(|it| {
+                matches!(it.membership, Membership::Leave | Membership::Kick | Membership::Ban)
+            });
+            if of_user.is_some_and(|of_user| !left::is_end_told(of_user, sent)) {
                 let config = self.shared(&sent.config);
                 self.select(*room, &config);
             }
@@ -338,11 +340,7 @@ fn newly_left(asked: Asked<'_>) -> Vec<Rank> {
     let unknown = |(_, _, room): &&Rank| {
         let Some(of_user) = user.rooms.get(room) else { return false };
         let is_listed = of_user.membership != Membership::Leave && request.dialect.lists(of_user);
-        !is_listed
-            && base
-                .rooms
-                .get(room)
-                .is_some_and(|sent| left::is_untold(request.dialect, of_user, sent))
+        !is_listed && base.rooms.get(room).is_some_and(|sent| !left::is_end_told(of_user, sent))
     };
     user.left.iter().filter(unknown).copied().collect()
 }

@@ -345,6 +345,11 @@ impl Fold<'_> {
             (None, None) => Membership::Leave,
         };
         let was = event.and_then(|event| previous_membership(&event.json));
+        let is_known = before.is_some();
+        let before = before.filter(|before| {
+            let end = event.zip(place).filter(|_| was.as_deref() == Some("join"));
+            !end.is_some_and(|end| self.is_of_a_later_stay(own.room, before, end))
+        });
         if let Some(before) = before
             && is_over(before.membership)
         {
@@ -376,7 +381,7 @@ impl Fold<'_> {
             history_from: before.map_or(NOTHING, |before| before.history_from),
             history_until: before.map_or(0, |before| before.history_until),
             history_end: 0,
-            ever_member: before.is_some() || was_member,
+            ever_member: is_known || was_member,
             notification_count: 0,
             highlight_count: 0,
             changed: 0,
@@ -387,6 +392,18 @@ impl Fold<'_> {
                 ending.event_ids.into_iter().chain(end).collect()
             }),
         })
+    }
+
+    /// Whether the end of a stay is that of another than the one that is known to
+    /// be over: the user has come back in between, and nobody has told of it.
+    fn is_of_a_later_stay(
+        &self,
+        room: &Room,
+        before: &UserRoomRecord,
+        (end, place): (&SyncEvent, Place),
+    ) -> bool {
+        let known = before.own_event.filter(|known| is_over(before.membership) && *known != place);
+        known.is_some_and(|known| self.sent_ms(room, known) <= end.origin_server_ts)
     }
 
     pub(super) fn sent_ms(&self, room: &Room, place: Place) -> u64 {

@@ -169,3 +169,54 @@ fn a_new_stay_begins_account_data_anew() {
         assert_eq!(account_data(&stay.ask()), 0, "{dialect:?}");
     }
 }
+
+/// Goal: a stay that came and ended while nobody told of it is told with its
+/// events, to who was told of the end before; also where nobody else is there,
+/// whose poller would have them in the room's timeline first.
+#[test]
+fn a_stay_that_came_and_ended_in_one_answer_is_told() {
+    for dialect in [Dialect::Simplified, Dialect::V4, Dialect::Msc3575] {
+        for is_alone in [true, false] {
+            let mut stay = Stay::begin(dialect);
+            if is_alone {
+                let bob = stay.bob.clone();
+                stay.luge.sync(&bob, left("!r:x", &[changed("$bye", BOB, "join", "leave")]));
+            }
+            let alice = stay.alice.clone();
+            stay.luge.sync(&alice, left("!r:x", &[changed("$out", ALICE, "join", "leave")]));
+            let answer = stay.ask();
+            assert_eq!(ids(&answer).last().map(String::as_str), Some("$out"), "{dialect:?}");
+            let again = [
+                changed("$in", ALICE, "leave", "join"),
+                message("$hello", ALICE),
+                changed("$out-again", ALICE, "join", "leave"),
+            ];
+            stay.luge.sync(&alice, left("!r:x", &again));
+            let answer = stay.ask();
+            let told = ids(&answer);
+            assert!(told.ends_with(&again.map(|it| id(&it))), "{dialect:?} {is_alone} {told:?}");
+            let own = &answer["rooms"]["!r:x"]["required_state"];
+            let own = own.as_array().into_iter().flatten().next_back().map(id);
+            assert_eq!(own.as_deref(), Some("$out-again"), "{dialect:?} {is_alone}");
+            let answer = stay.ask();
+            assert_eq!(answer["rooms"].get("!r:x"), None, "{dialect:?} {is_alone}: told once");
+        }
+    }
+}
+
+/// Somebody's own change of membership, with what it was before.
+fn changed(id: &str, user_id: &str, before: &str, after: &str) -> Value {
+    let mut event = member(id, user_id, after);
+    event["unsigned"] = json!({"prev_content": {"membership": before}});
+    event
+}
+
+fn id(event: &Value) -> String {
+    event["event_id"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The events of the room's timeline.
+fn ids(answer: &Value) -> Vec<String> {
+    let events = answer["rooms"]["!r:x"]["timeline"].as_array();
+    events.into_iter().flatten().map(id).collect()
+}
