@@ -2,6 +2,7 @@
 
 mod dialect;
 mod required_state;
+mod size;
 mod sticky;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use dialect::Dialect;
 pub use required_state::{MEMBER, PartialState, RequiredState, StatePattern};
+pub use size::{SharedConfigs, SizeLimits};
 pub use sticky::{Changes, ExtensionChange, ExtensionName, ListChange, Sticky};
 
 /// One request.
@@ -26,8 +28,8 @@ pub struct Request {
     /// The lists, by key, each key once. Like what follows they are shared: by
     /// the requests of a client that asks for the same again and again.
     pub lists: Arc<[(String, ListRequest)]>,
-    /// The subscribed rooms, by room id, each once.
-    pub subscriptions: Arc<[(String, RoomConfig)]>,
+    /// The subscribed rooms, by room id, each once. Equal configurations are one.
+    pub subscriptions: Arc<[(String, Arc<RoomConfig>)]>,
     /// The extensions.
     pub extensions: Arc<Extensions>,
     /// What is asked for beyond what the connection has asked for before
@@ -45,7 +47,7 @@ pub struct ListRequest {
     /// no ranges.
     pub ranges: Vec<(u64, u64)>,
     /// What is wanted of the rooms in the windows.
-    pub config: RoomConfig,
+    pub config: Arc<RoomConfig>,
     /// Which rooms are members.
     pub filters: Filters,
     /// The order: the first decides, the others where those before it do not
@@ -81,7 +83,7 @@ pub struct RoomConfig {
     pub required_state: RequiredState,
     /// What is wanted of the rooms that this one replaced; `None` for nothing
     /// (MSC3575 alone).
-    pub old_rooms: Option<Box<RoomConfig>>,
+    pub old_rooms: Option<Arc<RoomConfig>>,
     /// Whether those who name a room without a name are wanted (MSC3575 alone;
     /// else they always are).
     pub include_heroes: bool,
@@ -95,7 +97,7 @@ impl RoomConfig {
             timeline_limit: self.timeline_limit.max(other.timeline_limit),
             required_state: self.required_state.union(&other.required_state),
             old_rooms: match (&self.old_rooms, &other.old_rooms) {
-                (Some(one), Some(other)) => Some(Box::new(one.union(other))),
+                (Some(one), Some(other)) => Some(Arc::new(one.union(other))),
                 (one, other) => one.as_ref().or(other.as_ref()).cloned(),
             },
             include_heroes: self.include_heroes || other.include_heroes,

@@ -52,11 +52,15 @@ pub struct AnswerLimits {
     pub rooms_max: usize,
     /// Bytes of events; the last room may pass it.
     pub bytes_max: usize,
+    /// Bytes of memory, about, of what a connection asked of rooms before its
+    /// last request; beyond it that is forgotten, and the state of such a room
+    /// is sent again when the room is asked for again.
+    pub earlier_bytes_max: usize,
 }
 
 impl Default for AnswerLimits {
     fn default() -> Self {
-        Self { rooms_max: 1_000, bytes_max: 16 * 1024 * 1024 }
+        Self { rooms_max: 1_000, bytes_max: 16 << 20, earlier_bytes_max: 2 << 20 }
     }
 }
 
@@ -168,8 +172,14 @@ pub fn answer(asked: Asked<'_>) -> Answer {
     };
     response.extensions = extension::answer(scope, &sent_events, &mut next);
     next.cursor = asked.source.world.sequence;
-    let before = asked.base.and_then(|base| base.covered.as_ref());
-    next.covered = Some(Covered::new(asked, before, selection.told, unsettled));
+    if let Some(base) = asked.base {
+        next.note_earlier(&base.configs, asked.limits.earlier_bytes_max);
+    }
+    // Where responses form an order, each looks at every room.
+    next.covered = (!asked.request.dialect.keeps_responses()).then(|| {
+        let before = asked.base.and_then(|base| base.covered.as_ref());
+        Covered::new(asked, before, selection.told, unsettled)
+    });
     Answer { response, next, wants, again_ms }
 }
 

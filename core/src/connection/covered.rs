@@ -20,7 +20,7 @@ use crate::{
 pub struct Covered {
     /// What was asked.
     lists: Arc<[(String, ListRequest)]>,
-    subscriptions: Arc<[(String, RoomConfig)]>,
+    subscriptions: Arc<[(String, Arc<RoomConfig>)]>,
     extensions: Arc<Extensions>,
     /// What is wanted of the rooms of each list, and then of each subscription.
     configs: Vec<Arc<RoomConfig>>,
@@ -101,8 +101,7 @@ impl Covered {
 /// What the response before covered, where the request asks for the same.
 fn of_same_request(asked: Asked<'_>) -> Option<&Covered> {
     let covered = asked.base.and_then(|base| base.covered.as_ref())?;
-    let in_order = asked.request.dialect.keeps_responses();
-    (!in_order && covered.is_of(asked.request)).then_some(covered)
+    covered.is_of(asked.request).then_some(covered)
 }
 
 /// The configurations that the request asks for, of each list and then of each

@@ -6,6 +6,7 @@
 
 mod answer;
 mod covered;
+mod earlier;
 mod left;
 mod member;
 mod position;
@@ -18,6 +19,7 @@ mod state;
 pub(crate) use answer::gate;
 pub use answer::{Answer, AnswerLimits, Asked, HistoryWant, Want, answer};
 pub use covered::{Covered, is_quiet};
+pub use earlier::Earlier;
 pub use position::{Connection, PositionLimits, Positions, Resolved, is_position};
 pub use record::ConnectionRecord;
 pub use state::{SentList, SentRoom, SentScope, State};

@@ -235,7 +235,7 @@ fn config(record: ConfigRecord) -> RoomConfig {
         required_state: required(record.required_state),
         old_rooms: record.old_rooms.map(|(timeline_limit, required_state)| {
             let required_state = required(required_state);
-            Box::new(RoomConfig { timeline_limit, required_state, ..RoomConfig::default() })
+            Arc::new(RoomConfig { timeline_limit, required_state, ..RoomConfig::default() })
         }),
         include_heroes: record.include_heroes,
     }
@@ -281,6 +281,7 @@ fn state_from(record: StateRecord, configs: &[Arc<RoomConfig>]) -> Option<State>
         account_data: record.account_data.map(Sequence),
         device_lists: record.device_lists.map(Sequence),
         configs: configs.to_vec(),
+        earlier: Arc::default(),
         covered: None,
         lists: record.lists.into_iter().map(list_from).collect(),
         sticky: match record.sticky {
@@ -321,7 +322,7 @@ mod tests {
             RequiredState::from_pairs([("m.room.name", ""), ("*", "k")], "@a:x").union(
                 &RequiredState::from_patterns([StatePattern::default()], [excluded].into(), true),
             );
-        let old_rooms = Some(Box::new(RoomConfig { timeline_limit: 1, ..RoomConfig::default() }));
+        let old_rooms = Some(Arc::new(RoomConfig { timeline_limit: 1, ..RoomConfig::default() }));
         let config =
             RoomConfig { timeline_limit: 3, required_state, old_rooms, include_heroes: true };
         let config = Arc::new(config);

@@ -41,12 +41,12 @@ pub(super) fn stubs(turn: RoomTurn<'_>, sent: &SentRoom, visit: &mut dyn FnMut(&
     }
 }
 
-/// Whether the client was sent the entry, and asks for it still.
+/// Whether the client may have been sent the entry, and asks for it. What it
+/// asked for before is not always known.
 fn is_held(turn: RoomTurn<'_>, sent: &SentRoom, removed: &Removed) -> bool {
     let (kind, state_key) = (&*removed.kind, &*removed.state_key);
-    let by_config = sent.config.required_state.matches(kind, state_key)
-        && turn.config.required_state.matches(kind, state_key);
-    by_config || (kind == MEMBER && sent.lazy_members.contains(state_key))
+    turn.config.required_state.matches(kind, state_key)
+        || (kind == MEMBER && sent.lazy_members.contains(state_key))
 }
 
 /// Whether the client was sent what the entry said as a part of the room's own

@@ -116,7 +116,7 @@ impl<'a> Selection<'a> {
             let pairs = parts.chunks(2);
             parts = pairs.map(|pair| pair[0].union(pair.last().unwrap_or(&pair[0]))).collect();
         }
-        self.everything = parts.first().map(|everything| self.shared(everything));
+        self.everything = parts.pop().map(|everything| self.shared(&Arc::new(everything)));
     }
 
     fn lists(&mut self, heads: Vec<Head>) -> Vec<(String, List)> {
@@ -270,21 +270,21 @@ impl<'a> Selection<'a> {
         if let Some(known) = self.unions.get(&both) {
             return Arc::clone(known);
         }
-        let union = self.shared(&one.union(other));
+        let union = self.shared(&Arc::new(one.union(other)));
         self.unions.insert(both, Arc::clone(&union));
         union
     }
 
     /// The configuration, as the last request or this one already has it: that
     /// two are the same is then seen at a glance.
-    fn shared(&mut self, config: &RoomConfig) -> Arc<RoomConfig> {
-        let known = self.configs.iter().find(|known| ***known == *config);
-        if let Some(known) = known {
+    fn shared(&mut self, config: &Arc<RoomConfig>) -> Arc<RoomConfig> {
+        let is_it = |known: &&Arc<RoomConfig>| Arc::ptr_eq(known, config) || **known == *config;
+        if let Some(known) = self.configs.iter().find(is_it) {
             return Arc::clone(known);
         }
-        let before = self.asked.base.into_iter().flat_map(|base| &base.configs);
-        let mut before = before.filter(|known| ***known == *config);
-        let shared = before.next().map_or_else(|| Arc::new(config.clone()), Arc::clone);
+        let base = self.asked.base.into_iter();
+        let mut before = base.flat_map(|base| base.configs.iter().chain(base.earlier.newest()));
+        let shared = Arc::clone(before.find(is_it).unwrap_or(config));
         self.configs.push(Arc::clone(&shared));
         shared
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::covered::Covered;
+use super::{covered::Covered, earlier::Earlier};
 use crate::{
     id::{RoomNumber, Sequence},
     list::Runs,
@@ -36,6 +36,8 @@ pub struct State {
     pub sticky: Option<Arc<Sticky>>,
     /// The configurations of the last request, so that equal ones are shared.
     pub configs: Vec<Arc<RoomConfig>>,
+    /// Those of requests before it, which rooms may have been sent with.
+    pub earlier: Arc<Earlier>,
     /// What the response covered. Not kept over a restart.
     pub covered: Option<Arc<Covered>>,
 }

@@ -54,7 +54,11 @@ pub(super) fn range(range: &Value, place: &str) -> Result<(u64, u64)> {
     ends.ok_or_else(|| RequestError::bad(place, "is not pairs of whole numbers from 0 on"))
 }
 
-/// The `[type, state_key]` pairs of an array.
+/// Bytes of an event type or a state key: no event has longer ones, and what
+/// asks for one asks for nothing.
+pub(super) const STATE_TEXT_BYTES_MAX: usize = 255;
+
+/// The `[type, state_key]` pairs of an array, less those that no event has.
 pub(super) fn pairs(
     pairs: &[Value],
     place: &str,
@@ -69,7 +73,10 @@ pub(super) fn pairs(
         Some((both[0].as_str()?.to_owned(), both[1].as_str()?.to_owned()))
     };
     let pairs: Option<Vec<_>> = pairs.iter().map(pair).collect();
-    pairs.ok_or_else(|| RequestError::bad(place, "is not pairs of strings"))
+    let mut pairs = pairs.ok_or_else(|| RequestError::bad(place, "is not pairs of strings"))?;
+    let fits = |text: &str| text.len() <= STATE_TEXT_BYTES_MAX;
+    pairs.retain(|(kind, state_key)| fits(kind) && fits(state_key));
+    Ok(pairs)
 }
 
 pub(super) fn object<'a>(value: &'a Value, place: &str) -> Result<&'a Object> {

@@ -15,7 +15,7 @@ pub use error::RequestError;
 pub use known::KnownRequests;
 
 use crate::{
-    request::{Dialect, Request},
+    request::{Dialect, Request, SizeLimits},
     response::Response,
 };
 
@@ -82,6 +82,8 @@ pub struct RequestLimits {
     pub timeline_limit_max: u64,
     /// Pairs in one `required_state`.
     pub required_state_max: usize,
+    /// What a request asks for in all.
+    pub size: SizeLimits,
     /// `timeout` is capped at this, in milliseconds.
     pub timeout_ms_cap: u64,
     /// Depth of a body's JSON.
@@ -103,6 +105,7 @@ impl Default for RequestLimits {
             timeline_limit_cap: 100,
             timeline_limit_max: 1_000,
             required_state_max: 500,
+            size: SizeLimits::default(),
             timeout_ms_cap: 300_000,
             depth_max: 64,
             sticky_bytes_max: 1 << 20,
@@ -171,6 +174,7 @@ mod tests {
         timeline_limit_cap: 7,
         timeline_limit_max: 8,
         required_state_max: 2,
+        size: SizeLimits { state_max: 3, bytes_max: 4_000 },
         timeout_ms_cap: 9,
         depth_max: 6,
         sticky_bytes_max: 2_000,

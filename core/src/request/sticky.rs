@@ -9,7 +9,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Extensions, Filters, ListRequest, Request, RequiredState, RoomConfig, Scope, Sort, ToDevice,
+    Extensions, Filters, ListRequest, Request, RequiredState, RoomConfig, Scope, SharedConfigs,
+    SizeLimits, Sort, ToDevice,
 };
 use crate::dialect::RequestError;
 
@@ -17,7 +18,7 @@ use crate::dialect::RequestError;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sticky {
     lists: BTreeMap<String, ListRequest>,
-    subscriptions: BTreeMap<String, RoomConfig>,
+    subscriptions: BTreeMap<String, Arc<RoomConfig>>,
     extensions: BTreeMap<ExtensionName, ExtensionChange>,
 }
 
@@ -31,7 +32,7 @@ pub struct Changes {
     /// Lists, by key.
     pub lists: Vec<(String, ListChange)>,
     /// Rooms that are subscribed to, whatever was asked of them before.
-    pub subscriptions: Vec<(String, RoomConfig)>,
+    pub subscriptions: Vec<(String, Arc<RoomConfig>)>,
     /// Rooms that are no longer subscribed to.
     pub unsubscriptions: Vec<String>,
     /// Extensions.
@@ -42,6 +43,8 @@ pub struct Changes {
     pub subscriptions_max: usize,
     /// Bytes that all of it may take, written down.
     pub sticky_bytes_max: usize,
+    /// What it may come to in all.
+    pub size: SizeLimits,
 }
 
 /// What changes of a list; `None` for what does not.
@@ -108,19 +111,20 @@ impl Request {
     /// Where both come to more than a connection may ask for.
     pub fn settle(&mut self, before: Option<&Arc<Sticky>>) -> Result<(), RequestError> {
         let Some(changes) = &self.changes else { return Ok(()) };
-        let sticky = match before {
-            Some(before) if changes.is_empty() => Arc::clone(before),
-            before => {
-                let mut sticky = before.map(|before| (**before).clone()).unwrap_or_default();
-                sticky.take_in(changes)?;
-                Arc::new(sticky)
-            }
+        let kept = before.filter(|_| changes.is_empty()).map(Arc::clone);
+        let (is_new, size) = (kept.is_none(), changes.size);
+        let sticky = if let Some(kept) = kept {
+            kept
+        } else {
+            let mut sticky = before.map(|before| (**before).clone()).unwrap_or_default();
+            sticky.take_in(changes)?;
+            Arc::new(sticky)
         };
         self.lists = sticky.lists.clone().into_iter().collect();
         self.subscriptions = sticky.subscriptions.clone().into_iter().collect();
         self.extensions = Arc::new(sticky.extensions());
         self.sticky = Some(sticky);
-        Ok(())
+        if is_new { self.check_size(size) } else { Ok(()) }
     }
 }
 
@@ -169,6 +173,10 @@ impl Sticky {
             settings.since = since.or(settings.since.take());
             settings.limit = limit.or(settings.limit);
         }
+        let mut shared = SharedConfigs::default();
+        for config in self.subscriptions.values_mut() {
+            *config = shared.share(Arc::clone(config));
+        }
         let bytes = serde_json::to_vec(self).map_or(usize::MAX, |written| written.len());
         if bytes > changes.sticky_bytes_max {
             let problem = format!(
@@ -208,11 +216,12 @@ impl ListChange {
             }
         }
         set(&mut list.ranges, self.ranges.as_ref());
-        set(&mut list.config.timeline_limit, self.timeline_limit.as_ref());
-        set(&mut list.config.required_state, self.required_state.as_ref());
-        set(&mut list.config.include_heroes, self.include_heroes.as_ref());
+        let config = Arc::make_mut(&mut list.config);
+        set(&mut config.timeline_limit, self.timeline_limit.as_ref());
+        set(&mut config.required_state, self.required_state.as_ref());
+        set(&mut config.include_heroes, self.include_heroes.as_ref());
         if let Some(old_rooms) = &self.old_rooms {
-            list.config.old_rooms = Some(Box::new(old_rooms.clone()));
+            config.old_rooms = Some(Arc::new(old_rooms.clone()));
         }
         set(&mut list.filters, self.filters.as_ref());
         set(&mut list.sort, self.sort.as_ref());

@@ -4,7 +4,7 @@ use luge_core::{connection::AnswerLimits, shard::ShardLimits};
 use serde_json::{Value, json};
 
 use crate::{
-    answers::{position, rooms, window},
+    answers::{position, required, rooms, window},
     driver::{Client, Luge},
     events::{ALICE, BOB, all, at, beginning, invited, joined, left, member, message, waiting},
 };
@@ -91,6 +91,33 @@ fn a_response_ends_after_so_many_bytes_of_invites() {
     let second = luge.ask(&alice, at(position(&first), window_of(9)));
     let told = [rooms(&first), rooms(&second)].map(|rooms| rooms.len());
     assert_eq!(told, [1, 1]);
+}
+
+fn subscription(room_id: &str, state: &str) -> Value {
+    let config = json!({"timeline_limit": 1, "required_state": [[state, ""]]});
+    json!({"room_subscriptions": {room_id: config}})
+}
+
+/// Goal: what a connection asked of rooms before takes no memory without bound.
+/// Where it is forgotten, state comes once more than it had to, and the end of a
+/// room is told all the same.
+#[test]
+fn what_was_asked_of_rooms_before_is_forgotten_beyond_its_size() {
+    for (bytes, expected) in [(1, vec!["$0-create"]), (1 << 20, vec![])] {
+        let limits = AnswerLimits { earlier_bytes_max: bytes, ..AnswerLimits::default() };
+        let (mut luge, alice) = with_rooms(3, limits);
+        let mut answer = luge.ask(&alice, subscription("!0:x", "m.room.create"));
+        assert_eq!(required(&answer, "!0:x"), ["$0-create"]);
+        answer =
+            luge.ask(&alice, at(position(&answer), subscription("!1:x", "m.room.power_levels")));
+        assert_eq!(required(&answer, "!1:x"), ["$1-levels"]);
+        answer = luge.ask(&alice, at(position(&answer), subscription("!0:x", "m.room.create")));
+        assert_eq!(required(&answer, "!0:x"), expected, "{bytes}");
+        assert_ne!(answer["rooms"]["!0:x"]["initial"], true);
+        luge.sync(&alice, left("!1:x", &[member("$bye", ALICE, "leave")]));
+        answer = luge.ask(&alice, at(position(&answer), window_of(9)));
+        assert_eq!(required(&answer, "!1:x"), ["$bye"], "{bytes}");
+    }
 }
 
 /// Goal: a room comes into a window also where nothing about it has changed.

@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use clap::Args;
-use luge_core::{dialect::RequestLimits, shard::ShardLimits};
+use luge_core::{
+    connection::AnswerLimits, dialect::RequestLimits, request::SizeLimits, shard::ShardLimits,
+};
 
 use crate::config::{Config, ServerLimits};
 
@@ -27,6 +29,13 @@ pub(super) struct LimitArgs {
     /// Room subscriptions of a request; on /v4/sync at most 100 of them [default: 1000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     subscriptions_max: Option<u32>,
+    /// Different pieces of state that a request names in all [default: 1000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    required_state_max: Option<u32>,
+    /// Memory that what a request asks for takes, and again what a connection remembers of what it
+    /// asked before [default: 2MiB]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    request_memory_max: Option<u64>,
     /// Events that one room's timeline has in a response [default: 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     timeline_max: Option<u32>,
@@ -60,9 +69,11 @@ impl LimitArgs {
             subscriptions_max,
             v4_subscriptions_max,
             timeline_limit_cap,
+            size: SizeLimits { state_max, bytes_max },
             ..
         } = &mut config.request_limits;
         let ShardLimits {
+            answers: AnswerLimits { earlier_bytes_max, .. },
             connections_max,
             connection_age_ms,
             held_max,
@@ -77,6 +88,9 @@ impl LimitArgs {
         put(lists_max, self.lists_max.map(|count| count as usize));
         put(subscriptions_max, self.subscriptions_max.map(|count| count as usize));
         *v4_subscriptions_max = (*v4_subscriptions_max).min(*subscriptions_max);
+        put(state_max, self.required_state_max.map(|count| count as usize));
+        put(bytes_max, self.request_memory_max.map(|bytes| bytes as usize));
+        put(earlier_bytes_max, self.request_memory_max.map(|bytes| bytes as usize));
         put(timeline_limit_cap, self.timeline_max.map(u64::from));
         put(connections_max, self.device_connections_max.map(|count| count as usize));
         put(connection_age_ms, self.connection_age_max);
@@ -176,6 +190,8 @@ mod tests {
             "--lists-max=3",
             "--subscriptions-max=4",
             "--timeline-max=5",
+            "--required-state-max=10",
+            "--request-memory-max=3MiB",
             "--device-connections-max=6",
             "--connection-age-max=1d",
             "--held-requests-max=7",
@@ -187,7 +203,9 @@ mod tests {
         assert_eq!((request.timeout_ms_cap, config.limits.body_bytes_max), (60_000, 2 << 20));
         assert_eq!((request.lists_max, request.timeline_limit_cap), (3, 5));
         assert_eq!((request.subscriptions_max, request.v4_subscriptions_max), (4, 4));
+        assert_eq!(request.size, SizeLimits { state_max: 10, bytes_max: 3 << 20 });
         let shard = &config.shard_limits;
+        assert_eq!(shard.answers.earlier_bytes_max, 3 << 20);
         assert_eq!((shard.connections_max, shard.connection_age_ms), (6, 86_400_000));
         assert_eq!((shard.held_max, shard.initial_syncs_max), (7, 8));
         assert_eq!((shard.park_after_ms, shard.transaction_id_wait_ms), (9_000, 250));
@@ -204,7 +222,7 @@ mod tests {
             let default = help.split("[default: ").nth(1).and_then(|it| it.strip_suffix(']'));
             said.push(format!("--{name}={}", default.expect("each names its default")));
         }
-        assert_eq!(said.len(), 11);
+        assert_eq!(said.len(), 13);
         let said: Vec<&str> = said.iter().map(String::as_str).collect();
         assert_eq!(format!("{:?}", config_of(&said)), defaults);
     }

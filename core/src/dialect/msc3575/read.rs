@@ -17,7 +17,7 @@ use crate::{
     },
     request::{
         Changes, Dialect, ExtensionChange, ExtensionName, ListChange, Request, RequiredState,
-        RoomConfig, Sort,
+        RoomConfig, SharedConfigs, Sort,
     },
 };
 
@@ -80,6 +80,7 @@ impl Reader<'_> {
             lists_max: self.limits.lists_max,
             subscriptions_max: self.limits.subscriptions_max,
             sticky_bytes_max: self.limits.sticky_bytes_max,
+            size: self.limits.size,
             digest: xxh3_64(Value::Object(body).to_string().as_bytes()),
         })
     }
@@ -164,7 +165,7 @@ impl Reader<'_> {
     fn config(&self, of: &Object, place: &str) -> Result<RoomConfig> {
         let old_place = format!("{place}.include_old_rooms");
         let old_rooms = match optional_object(of, "include_old_rooms", &old_place)? {
-            Some(old) => Some(Box::new(RoomConfig {
+            Some(old) => Some(Arc::new(RoomConfig {
                 timeline_limit: self.timeline_limit(old, &old_place)?.unwrap_or(0),
                 required_state: self
                     .required_state(old, &format!("{old_place}.required_state"))?
@@ -185,12 +186,14 @@ impl Reader<'_> {
         })
     }
 
-    fn subscriptions(&self, body: &Object) -> Result<Vec<(String, RoomConfig)>> {
+    fn subscriptions(&self, body: &Object) -> Result<Vec<(String, Arc<RoomConfig>)>> {
         let place = "room_subscriptions";
         let Some(rooms) = optional_object(body, place, place)? else { return Ok(Vec::new()) };
+        let mut shared = SharedConfigs::default();
         let one = |(room_id, config): (&String, &Value)| {
             let place = format!("{place}.{room_id}");
-            Ok((room_id.clone(), self.config(object(config, &place)?, &place)?))
+            let config = self.config(object(config, &place)?, &place)?;
+            Ok((room_id.clone(), shared.share(config.into())))
         };
         rooms.iter().take(self.limits.subscriptions_max).map(one).collect()
     }
@@ -288,7 +291,7 @@ mod tests {
         assert_eq!(list.config.timeline_limit, 0, "0 is a value");
         assert!(list.config.required_state.matches("m.room.name", ""));
         assert_eq!(list.config.old_rooms.as_ref().unwrap().timeline_limit, 1);
-        let subscriptions = [("!b:x".to_owned(), RoomConfig::default())];
+        let subscriptions = [("!b:x".to_owned(), Arc::default())];
         assert_eq!(*second.subscriptions, subscriptions, "a new subscription replaces the old");
         let to_device = second.extensions.to_device.as_ref().unwrap();
         assert_eq!((to_device.since.as_deref(), to_device.limit), (Some("5"), 100));

@@ -1,6 +1,8 @@
 //! The request: `pos` and `timeout` in the query, all else in the body. Unknown
 //! keys are ignored; nothing is sticky.
 
+use std::sync::Arc;
+
 use crate::{
     dialect::{
         RequestError, RequestLimits,
@@ -10,7 +12,7 @@ use crate::{
         },
         common::{self, Names},
     },
-    request::{Dialect, ListRequest, Request, RequiredState, RoomConfig},
+    request::{Dialect, ListRequest, Request, RequiredState, RoomConfig, SharedConfigs},
 };
 
 const NAMES: Names =
@@ -37,7 +39,7 @@ pub(in crate::dialect) fn parse_body(
 ) -> Result<Request> {
     let reader = Reader { user_id, limits };
     let body = body::body(body, limits)?;
-    Ok(Request {
+    let request = Request {
         dialect: Dialect::Simplified,
         conn_id: body::conn_id(&body, limits)?,
         position: optional_string(&body, "pos", "pos")?,
@@ -47,7 +49,9 @@ pub(in crate::dialect) fn parse_body(
         extensions: common::extensions(&body, &NAMES)?.into(),
         changes: None,
         sticky: None,
-    })
+    };
+    request.check_size(limits.size)?;
+    Ok(request)
 }
 
 /// The request with what the query says. A client that speaks the accepted form
@@ -89,7 +93,7 @@ impl Reader<'_> {
         let list = object(list, &place)?;
         Ok(ListRequest {
             ranges: self.ranges(list, &place)?,
-            config: self.config(list, &place)?,
+            config: Arc::new(self.config(list, &place)?),
             filters: common::filters(list, &place, &NAMES)?,
             ..ListRequest::default()
         })
@@ -128,12 +132,14 @@ impl Reader<'_> {
         Ok(RequiredState::from_pairs(pairs, self.user_id))
     }
 
-    fn subscriptions(&self, body: &Object) -> Result<Vec<(String, RoomConfig)>> {
+    fn subscriptions(&self, body: &Object) -> Result<Vec<(String, Arc<RoomConfig>)>> {
         let place = "room_subscriptions";
         let Some(rooms) = optional_object(body, place, place)? else { return Ok(Vec::new()) };
+        let mut shared = SharedConfigs::default();
         let one = |(room_id, config): (&String, &serde_json::Value)| {
             let place = format!("{place}.{room_id}");
-            Ok((room_id.clone(), self.config(object(config, &place)?, &place)?))
+            let config = self.config(object(config, &place)?, &place)?;
+            Ok((room_id.clone(), shared.share(config.into())))
         };
         rooms.iter().take(self.limits.subscriptions_max).map(one).collect()
     }

@@ -1,7 +1,7 @@
 //! The request, all of it in the body. Unknown keys are ignored; nothing is
 //! sticky.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::Value;
 
@@ -15,7 +15,9 @@ use crate::{
         },
         common::{self, Names},
     },
-    request::{Dialect, ListRequest, Request, RequiredState, RoomConfig, StatePattern},
+    request::{
+        Dialect, ListRequest, Request, RequiredState, RoomConfig, SharedConfigs, StatePattern,
+    },
 };
 
 const NAMES: Names =
@@ -32,7 +34,7 @@ pub fn parse(body: &[u8], limits: &RequestLimits) -> Result<Request> {
     let reader = Reader { limits };
     let body = body::body(body, limits)?;
     check_presence(&body)?;
-    Ok(Request {
+    let request = Request {
         dialect: Dialect::V4,
         conn_id: body::conn_id(&body, limits)?,
         position: optional_string(&body, "pos", "pos")?,
@@ -42,7 +44,9 @@ pub fn parse(body: &[u8], limits: &RequestLimits) -> Result<Request> {
         extensions: common::extensions(&body, &NAMES)?.into(),
         changes: None,
         sticky: None,
-    })
+    };
+    request.check_size(limits.size)?;
+    Ok(request)
 }
 
 /// A presence that there is; what it says is not passed on, since pollers are
@@ -95,7 +99,7 @@ impl Reader<'_> {
         let range = range.map(|range| body::range(range, &format!("{place}.range"))).transpose()?;
         Ok(ListRequest {
             ranges: vec![range.unwrap_or(ALL)],
-            config: self.config(list, &place)?,
+            config: Arc::new(self.config(list, &place)?),
             filters: common::filters(list, &place, &NAMES)?,
             ..ListRequest::default()
         })
@@ -141,19 +145,26 @@ impl Reader<'_> {
                 state_key: optional_string(pattern, "state_key", &format!("{place}.state_key"))?,
             })
         };
-        patterns.iter().map(pattern).collect()
+        let mut patterns: Vec<_> = patterns.iter().map(pattern).collect::<Result<_>>()?;
+        let fits = |text: &Option<String>| {
+            text.as_ref().is_none_or(|text| text.len() <= body::STATE_TEXT_BYTES_MAX)
+        };
+        patterns.retain(|pattern| fits(&pattern.kind) && fits(&pattern.state_key));
+        Ok(patterns)
     }
 
-    fn subscriptions(&self, body: &Object) -> Result<Vec<(String, RoomConfig)>> {
+    fn subscriptions(&self, body: &Object) -> Result<Vec<(String, Arc<RoomConfig>)>> {
         let place = "room_subscriptions";
         let Some(rooms) = optional_object(body, place, place)? else { return Ok(Vec::new()) };
         if rooms.len() > self.limits.v4_subscriptions_max {
             let problem = format!("has more than {} rooms", self.limits.v4_subscriptions_max);
             return Err(RequestError::invalid(place, problem));
         }
+        let mut shared = SharedConfigs::default();
         let one = |(room_id, config): (&String, &Value)| {
             let place = format!("{place}.{room_id}");
-            Ok((room_id.clone(), self.config(object(config, &place)?, &place)?))
+            let config = self.config(object(config, &place)?, &place)?;
+            Ok((room_id.clone(), shared.share(config.into())))
         };
         rooms.iter().map(one).collect()
     }
