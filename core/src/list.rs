@@ -3,11 +3,13 @@
 //! Pure functions over a user and a world. What is sent of a room, and whether,
 //! is [`crate::connection`]'s business.
 
+mod memo;
 mod operations;
 mod sort;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, rc::Rc};
 
+pub use memo::Memo;
 pub use operations::{Operation, Runs, operations, runs};
 pub(crate) use sort::{sort, unread};
 
@@ -31,6 +33,8 @@ pub struct Source<'a> {
     pub user: &'a User,
     /// The tables.
     pub view: &'a dyn View,
+    /// What was computed of them.
+    pub memo: &'a Memo,
 }
 
 /// The rooms of a list in order, newest first. `newly_left` are rooms, in order,
@@ -42,7 +46,13 @@ pub fn members(
     filters: &Filters,
     newly_left: &[Rank],
 ) -> Vec<RoomNumber> {
-    let children = filters.spaces.as_ref().map(|spaces| space_children(source, spaces));
+    let filter = Filter {
+        source,
+        dialect,
+        filters,
+        children: filters.spaces.as_ref().map(|spaces| space_children(source, spaces)),
+        like: filters.room_name_like.as_ref().map(|like| like.to_lowercase()),
+    };
     let is_listed = |room: &RoomNumber| {
         source.user.rooms.get(room).is_some_and(|of_user| dialect.lists(of_user))
     };
@@ -53,7 +63,7 @@ pub fn members(
             !dialect.hides_rooms() || is_listed(room) || newly_left.binary_search(*rank).is_ok();
         is_shown
             && !(dialect.hides_old_rooms() && is_old(source, *room))
-            && (is_unfiltered || room_passes(source, dialect, filters, children.as_ref(), *room))
+            && (is_unfiltered || filter.lets_pass(*room))
     };
     let ranks = merged(&source.user.order, newly_left).filter(|rank| passes(rank));
     let mut rooms: Vec<RoomNumber> = ranks.map(|(_, _, room)| *room).collect();
@@ -126,39 +136,59 @@ fn is_old(source: Source<'_>, room: RoomNumber) -> bool {
     })
 }
 
-fn room_passes(
-    source: Source<'_>,
+/// A list's filters, and what is the same for every room.
+struct Filter<'a> {
+    source: Source<'a>,
     dialect: Dialect,
-    filters: &Filters,
-    children: Option<&BTreeSet<Arc<str>>>,
-    room: RoomNumber,
-) -> bool {
-    let (Some(facts), Some(of_user)) = (source.world.room(room), source.user.rooms.get(&room))
-    else {
-        return false;
-    };
-    let invited = of_user.membership == Membership::Invite;
-    let joined = of_user.membership == Membership::Join;
-    let is = |wanted: Option<bool>, is: Option<bool>| wanted.is_none() || wanted == is;
-    let tagged = |tags: &BTreeSet<String>| of_user.tags.iter().any(|tag| tags.contains(tag));
-    is(filters.is_dm, Some(source.user.direct.contains(&facts.id)))
-        && is(filters.is_invite, Some(invited))
-        && is(filters.is_tombstoned, Some(joined && facts.successor.is_some()))
-        && (filters.is_encrypted.is_none()
-            || is(filters.is_encrypted, is_encrypted(source, facts, of_user)))
-        && type_passes(source, filters, facts)
-        && filters.tags.as_ref().is_none_or(tagged)
-        && !filters.not_tags.as_ref().is_some_and(tagged)
-        && children.is_none_or(|children| children.contains(&facts.id))
-        && filters.room_name_like.as_ref().is_none_or(|like| {
-            if dialect.names_rooms() {
-                let sequence = source.world.sequence;
-                let gate = Gate::new(source.view, facts, source.user, sequence);
-                gate.is_some_and(|gate| is_like(&name::of(gate).text, like))
-            } else {
-                name_is_like(facts, of_user, like)
-            }
-        })
+    filters: &'a Filters,
+    /// The rooms in the spaces that are asked for.
+    children: Option<BTreeSet<RoomNumber>>,
+    /// What names are to have in them, in small letters.
+    like: Option<String>,
+}
+
+impl Filter<'_> {
+    fn lets_pass(&self, room: RoomNumber) -> bool {
+        let Self { source, filters, .. } = *self;
+        let (Some(facts), Some(of_user)) = (source.world.room(room), source.user.rooms.get(&room))
+        else {
+            return false;
+        };
+        let invited = of_user.membership == Membership::Invite;
+        let joined = of_user.membership == Membership::Join;
+        let is = |wanted: Option<bool>, is: Option<bool>| wanted.is_none() || wanted == is;
+        let tagged = |tags: &BTreeSet<String>| of_user.tags.iter().any(|tag| tags.contains(tag));
+        is(filters.is_dm, Some(source.user.direct.contains(&facts.id)))
+            && is(filters.is_invite, Some(invited))
+            && is(filters.is_tombstoned, Some(joined && facts.successor.is_some()))
+            && (filters.is_encrypted.is_none()
+                || is(filters.is_encrypted, is_encrypted(source, facts, of_user)))
+            && type_passes(source, filters, facts)
+            && filters.tags.as_ref().is_none_or(tagged)
+            && !filters.not_tags.as_ref().is_some_and(tagged)
+            && self.children.as_ref().is_none_or(|children| children.contains(&room))
+            && self.like.as_ref().is_none_or(|like| {
+                let name =
+                    source.memo.searched(room, || self.searched_name(facts, of_user).map(small));
+                name.is_some_and(|name| name.contains(&**like))
+            })
+    }
+
+    /// The name that is searched; `None` where there is none that the dialect
+    /// tells the user.
+    fn searched_name(&self, room: &Room, of_user: &UserRoom) -> Option<String> {
+        let Source { world, user, view, .. } = self.source;
+        if self.dialect.names_rooms() {
+            return Gate::new(view, room, user, world.sequence).map(|gate| name::of(gate).text);
+        }
+        let name = room.name.as_ref().or(room.canonical_alias.as_ref());
+        let name = name.filter(|_| of_user.membership == Membership::Join);
+        name.map(ToString::to_string)
+    }
+}
+
+fn small(name: String) -> Rc<str> {
+    name.to_lowercase().into()
 }
 
 /// What may be told of a room's facts: those of the room itself to who is or
@@ -201,38 +231,31 @@ pub(crate) fn stripped_content(event: &str, kind: &str) -> Option<serde_json::Va
     (event.kind == kind).then_some(event.content)
 }
 
-fn name_is_like(room: &Room, of_user: &UserRoom, like: &str) -> bool {
-    let name = room.name.as_ref().or(room.canonical_alias.as_ref());
-    let name = name.filter(|_| of_user.membership == Membership::Join);
-    name.is_some_and(|name| is_like(name, like))
-}
-
-fn is_like(name: &str, like: &str) -> bool {
-    name.to_lowercase().contains(&like.to_lowercase())
-}
-
 /// The children of those of `spaces` that the user has joined.
-fn space_children(source: Source<'_>, spaces: &BTreeSet<String>) -> BTreeSet<Arc<str>> {
-    let mut children = BTreeSet::new();
-    for space in spaces {
-        let Some(space) = source.world.find_room(space) else { continue };
-        let of_user = source.user.rooms.get(&space.number);
-        if of_user.is_none_or(|of_user| of_user.membership != Membership::Join) {
-            continue;
+fn space_children(source: Source<'_>, spaces: &BTreeSet<String>) -> BTreeSet<RoomNumber> {
+    let is_joined = |space: &RoomNumber| {
+        let of_user = source.user.rooms.get(space);
+        of_user.is_some_and(|of_user| of_user.membership == Membership::Join)
+    };
+    let spaces = spaces.iter().filter_map(|space| Some(source.world.find_room(space)?.number));
+    source.memo.children(spaces.filter(is_joined), |space| children(source, space))
+}
+
+/// The direct children of one space.
+fn children(source: Source<'_>, space: RoomNumber) -> Rc<[RoomNumber]> {
+    let mut children = Vec::new();
+    let from = key::state_of_type(space, "m.space.child");
+    let to = key::after_prefix(&from);
+    source.view.scan(Table::State, &from, &to, Direction::Forward, &mut |_, archive| {
+        if let Some(child) = StateRecord::access(archive)
+            && is_child(source, space, child)
+            && let Some(child_room) = source.world.find_room(child.state_key.as_str())
+        {
+            children.push(child_room.number);
         }
-        let from = key::state_of_type(space.number, "m.space.child");
-        let to = key::after_prefix(&from);
-        source.view.scan(Table::State, &from, &to, Direction::Forward, &mut |_, archive| {
-            if let Some(child) = StateRecord::access(archive)
-                && is_child(source, space.number, child)
-                && let Some(child_room) = source.world.find_room(child.state_key.as_str())
-            {
-                children.insert(Arc::clone(&child_room.id));
-            }
-            true
-        });
-    }
-    children
+        true
+    });
+    children.into()
 }
 
 /// Whether an `m.space.child` still says that there is one: it names servers.

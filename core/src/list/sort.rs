@@ -1,7 +1,7 @@
 //! MSC3575's orders. Total: what the asked for leave open, the last event
 //! decides.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, rc::Rc};
 
 use super::Source;
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Number(Reverse<u64>),
-    Name(String),
+    Name(Rc<str>),
 }
 
 /// Sorts `rooms`, which are in order of their last event.
@@ -46,7 +46,10 @@ fn key(source: Source<'_>, room: RoomNumber, sort: Sort, wanted: &ListRequest) -
             let types = wanted.bump_event_types.as_ref()?;
             number(gate.recency_ms(Some(types)))
         }
-        Sort::Name => Some(Key::Name(name::sorted_by(&name::of(gate).text))),
+        Sort::Name => {
+            let name = || name::sorted_by(&name::of(gate).text).into();
+            Some(Key::Name(source.memo.sorted_by(room, name)))
+        }
         Sort::NotificationCount => number(notifications),
         Sort::HighlightCount => number(highlights),
         Sort::NotificationLevel if highlights > 0 => number(3),

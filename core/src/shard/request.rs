@@ -18,7 +18,7 @@ use crate::{
     extension::Tokens,
     id::{DeviceNumber, Sequence, UserNumber},
     ledger::{Command, SEQUENCE},
-    list::Source,
+    list::{Memo, Source},
     record::key,
     request::Request,
     response::Response,
@@ -303,8 +303,9 @@ impl Shard {
         let view = layered(&self.world, below);
         let on_shard = self.users.get(&place.user)?;
         let device = on_shard.devices.get(&place.device)?;
+        let memo = Memo::default();
         Some(then(Asked {
-            source: Source { world: &self.world, user: &on_shard.user, view: &view },
+            source: Source { world: &self.world, user: &on_shard.user, view: &view, memo: &memo },
             device: place.device,
             of_device: &device.record,
             device_lists_changed: device.lists_changed,

@@ -10,7 +10,7 @@ use crate::{
         ALICE, BOB, CAROL, all, beginning, invited, joined, joined_with, left, member, message,
         name, state, waiting,
     },
-    list, operations,
+    list, luge, operations,
 };
 
 fn with_rooms(count: usize) -> (Luge, Client) {
@@ -339,4 +339,25 @@ fn a_replaced_room_stays_until_the_new_one_is_joined() {
     let answer = luge.ask(&alice, after(&answer, json!({})));
     assert_eq!(answer["lists"]["l"]["count"], 1);
     assert_eq!(answer["rooms"]["!next:x"]["initial"], true);
+}
+
+/// Goal: what a request costs does not grow with how many of its lists sort or
+/// search by name: a room's name is made up once.
+#[test]
+fn names_are_made_up_once_for_all_lists() {
+    let mut luge = luge();
+    let alice = luge.sign_in(ALICE, "A");
+    luge.sync(&alice, all((0..30).map(|at| invited(&format!("!{at}:x"), BOB, ALICE))));
+    let lists = |list: &Value, count: usize| {
+        let named = (0..count).map(|at| (format!("l{at}"), list.clone()));
+        json!({"lists": named.collect::<serde_json::Map<_, _>>()})
+    };
+    for list in [
+        json!({"ranges": [[0, 0]], "sort": ["by_name"]}),
+        json!({"ranges": [[0, 0]], "filters": {"room_name_like": "x"}}),
+    ] {
+        let one = luge.reads_for(&alice, lists(&list, 1));
+        let many = luge.reads_for(&alice, lists(&list, 50));
+        assert!(one >= 30 && many < one + 30, "{list}: {one} entries for one, {many} for fifty");
+    }
 }

@@ -1,7 +1,7 @@
 //! One shard and one ledger, driven by hand: time moves when a test says so,
 //! polls are answered when a test answers them, everything else at once.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
 use luge_core::{
     connection::{HistoryWant, Want},
@@ -14,7 +14,7 @@ use luge_core::{
         Shard, ShardLimits, Ticket, Token, Validation,
     },
     upstream::{Limits, parse, parse_event_array, parse_events},
-    view::MemoryTables,
+    view::{Direction, KeyRanges, MemoryTables, Table, View, Visit},
 };
 use serde_json::{Value, json};
 
@@ -61,6 +61,42 @@ pub(crate) struct Luge {
     /// Whether it gives a token that names the event in front of which it is.
     pub(crate) pages_by_event: bool,
     pub(crate) drained: bool,
+    /// Entries of the tables that were looked at.
+    reads: Cell<u64>,
+}
+
+/// A view that counts the entries that are looked at.
+struct Counting<'a> {
+    below: &'a dyn View,
+    reads: &'a Cell<u64>,
+}
+
+impl Counting<'_> {
+    fn count(&self) {
+        self.reads.set(self.reads.get() + 1);
+    }
+
+    fn counting(&self, visit: Visit<'_>) -> impl FnMut(&[u8], &[u8]) -> bool {
+        |key, value| {
+            self.count();
+            visit(key, value)
+        }
+    }
+}
+
+impl View for Counting<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Option<&[u8]> {
+        self.count();
+        self.below.get(table, key)
+    }
+
+    fn scan(&self, table: Table, from: &[u8], to: &[u8], direction: Direction, visit: Visit<'_>) {
+        self.below.scan(table, from, to, direction, &mut self.counting(visit));
+    }
+
+    fn scan_ranges(&self, table: Table, ranges: &KeyRanges, visit: Visit<'_>) {
+        self.below.scan_ranges(table, ranges, &mut self.counting(visit));
+    }
 }
 
 impl Luge {
@@ -98,7 +134,16 @@ impl Luge {
             paging_token: None,
             pages_by_event: false,
             drained: false,
+            reads: Cell::new(0),
         }
+    }
+
+    /// How many entries of the tables a request looks at that is answered at
+    /// once.
+    pub(crate) fn reads_for(&mut self, client: &Client, request: Value) -> u64 {
+        let before = self.reads.get();
+        self.ask(client, request);
+        self.reads.get() - before
     }
 
     /// Stops in order and starts again from the tables.
@@ -406,8 +451,9 @@ impl Luge {
 
     fn apply(&mut self, event: Event) {
         let mut effects = Vec::new();
-        self.shard.apply(event, self.book.tables(), &mut effects);
-        self.shard.settle(self.book.tables(), &mut effects);
+        let view = Counting { below: self.book.tables(), reads: &self.reads };
+        self.shard.apply(event, &view, &mut effects);
+        self.shard.settle(&view, &mut effects);
         for effect in effects {
             self.carry_out(effect);
         }

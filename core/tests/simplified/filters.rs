@@ -199,3 +199,28 @@ fn a_space_shows_its_children_to_its_members_alone() {
     luge.sync(&alice, left("!space:x", &[made("$out", BOB, ALICE, "leave")]));
     assert_eq!(listed(&mut luge, &alice, &filters), [] as [&str; 0]);
 }
+
+/// Goal: what a request costs does not grow with how many of its lists ask for
+/// one space: its children are looked up once.
+#[test]
+fn a_space_is_looked_up_once_for_all_lists() {
+    let mut luge = Luge::new();
+    let alice = luge.sign_in(ALICE, "A");
+    let child = |at: usize| {
+        let content = json!({"via": ["x"]});
+        state(&format!("$child{at}"), "m.space.child", &format!("!{at}:x"), BOB, content)
+    };
+    let space = [typed("$s", "m.space"), (0..40).map(child).collect()].concat();
+    let rooms = (0..40).map(|at| {
+        joined(&format!("!{at}:x"), &beginning(&format!("$r{at}"), std::slice::from_ref(&ALICE)))
+    });
+    luge.sync(&alice, all([joined("!space:x", &space)].into_iter().chain(rooms)));
+    let lists = |count: usize| {
+        let list = filtered(&json!({"spaces": ["!space:x"]}))["lists"]["all"].clone();
+        let named = (0..count).map(|at| (format!("l{at}"), list.clone()));
+        json!({"lists": named.collect::<serde_json::Map<_, _>>()})
+    };
+    assert_eq!(luge.ask(&alice, lists(1))["lists"]["l0"]["count"], 40);
+    let (one, many) = (luge.reads_for(&alice, lists(1)), luge.reads_for(&alice, lists(50)));
+    assert!(many < one + 40, "{one} entries for one list, {many} for fifty");
+}
