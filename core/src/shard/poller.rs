@@ -254,7 +254,9 @@ impl Shard {
         if let Some(it) = self.device_mut(user, device) {
             it.poller.refusal = Some((refusal.clone(), until));
         }
-        self.answer_where(user, device, refusal, out, |_| true);
+        // It was said of this token's owner, and who asks with another one has yet
+        // to be known for them.
+        self.answer_where(user, device, refusal, out, |held| held.hold != Hold::Validation);
     }
 
     /// Whoever waits for a first sync that failed is told why; the next

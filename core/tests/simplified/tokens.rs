@@ -3,7 +3,7 @@
 
 use luge_core::{
     request::Dialect,
-    shard::{Refusal, ShardLimits, Ticket, Validation},
+    shard::{PollOutcome, Refusal, ShardLimits, Ticket, Validation},
 };
 use serde_json::{Value, json};
 
@@ -139,6 +139,22 @@ fn a_token_that_is_found_good_has_its_request_go_on() {
         } else {
             assert_eq!(timeline(&it.luge.body(newer), "!r:x"), ["$m"]);
         }
+    }
+}
+
+/// Goal: what the homeserver refuses the owner of one token, nobody is told who
+/// asks with another of which it has yet to speak.
+#[test]
+fn a_token_in_doubt_is_told_nothing_of_anothers_refusal() {
+    for dialect in DIALECTS {
+        let mut it = Device::new(dialect);
+        let held = it.luge.send(&it.client, waiting(&it.first, it.request.clone()));
+        let doubtful = it.doubt(it.named("other"));
+        let consent = Refusal::new(403, "M_CONSENT_NOT_GIVEN", "agree first");
+        it.luge.end_poll(&it.client, PollOutcome::Refused(consent));
+        assert_eq!([held, doubtful].map(|ticket| it.status(ticket)), [Some(403), None]);
+        it.revoke();
+        assert_eq!(it.status(doubtful), Some(401), "{dialect:?}: it is told its own");
     }
 }
 
