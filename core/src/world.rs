@@ -75,11 +75,6 @@ pub struct Removed {
     pub changed: Sequence,
 }
 
-/// How many removed entries of a room are known one by one. Of older ones only
-/// the last number is kept: who was told of the room before it is told all of
-/// it again.
-pub const REMOVED_MAX: usize = 32;
-
 /// A room's global facts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Room {
@@ -131,7 +126,7 @@ pub struct Room {
     /// avatar, counts, heroes.
     pub summary_changed: Sequence,
     /// Entries of the state that were removed and not set again, oldest first; at
-    /// most [`REMOVED_MAX`].
+    /// most as many as the ledger's limits say.
     pub removed: Arc<[Removed]>,
     /// Entries may have been removed up to this number that are not among them.
     pub removed_before: Sequence,
@@ -164,13 +159,14 @@ impl Room {
         self.suspected > self.repaired
     }
 
-    /// Notes that an entry of the state is there no more.
-    pub fn note_removed(&mut self, removed: Removed) {
+    /// Notes that an entry of the state is there no more. `max` of them are known.
+    pub fn note_removed(&mut self, removed: Removed, max: usize) {
         let mut all: Vec<Removed> = self.removed.to_vec();
         all.retain(|it| (&it.kind, &it.state_key) != (&removed.kind, &removed.state_key));
         all.push(removed);
-        if all.len() > REMOVED_MAX {
-            self.removed_before = self.removed_before.max(all.remove(0).changed);
+        let surplus = all.len().saturating_sub(max);
+        for removed in all.drain(..surplus) {
+            self.removed_before = self.removed_before.max(removed.changed);
         }
         self.removed = all.into();
     }

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use luge_core::{dialect::RequestLimits, shard::ShardLimits};
+use luge_core::{dialect::RequestLimits, ledger::LedgerLimits, shard::ShardLimits};
 use luge_io::{driver, shards, tls};
 
 /// Everything that a server is started with.
@@ -33,6 +33,8 @@ pub struct Config {
     pub request_limits: RequestLimits,
     /// Limits of each shard.
     pub shard_limits: ShardLimits,
+    /// Limits of the ledger.
+    pub ledger_limits: LedgerLimits,
     /// Limits of the server itself.
     pub limits: ServerLimits,
 }
@@ -76,6 +78,9 @@ pub struct ServerLimits {
     pub body_timeout_ms: u64,
     /// Milliseconds that a stop may take.
     pub stop_timeout_ms: u64,
+    /// Milliseconds after which a request that is still to be answered is waited
+    /// for with less memory.
+    pub light_wait_after_ms: u64,
 }
 
 impl Default for ServerLimits {
@@ -98,6 +103,7 @@ impl Default for ServerLimits {
             initial_sync_timeout_ms: 600_000,
             body_timeout_ms: 60_000,
             stop_timeout_ms: 10_000,
+            light_wait_after_ms: 1_000,
         }
     }
 }
@@ -126,6 +132,7 @@ impl Config {
             ready_file: None,
             request_limits: RequestLimits::default(),
             shard_limits: ShardLimits::default(),
+            ledger_limits: LedgerLimits::default(),
             limits: ServerLimits::default(),
         }
     }

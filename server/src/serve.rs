@@ -169,7 +169,8 @@ pub fn start(config: Config) -> Result<Running, StartError> {
 
     let store = Store::open(&config.data, &Options::default())?;
     let secrets = Arc::new(Secrets::open(&config.data)?);
-    let folded = store.read(|reader| Ledger::open(reader))??;
+    let mut folded = store.read(|reader| Ledger::open(reader))??;
+    folded.set_limits(config.ledger_limits.clone());
     let (outboxes, inboxes): (Vec<_>, Vec<_>) =
         (0..count).map(|_| mailbox::inbox(config.limits.inbox_events_max)).unzip();
     let outboxes = Outboxes::new(outboxes);
@@ -275,6 +276,7 @@ async fn run_shard(
     let endpoint = endpoint(&parts, context.index, client, homeserver.clone());
     let server_config = ServerConfig {
         connections_max: parts.config.limits.connections_max,
+        park_after: Duration::from_millis(parts.config.limits.light_wait_after_ms),
         ..ServerConfig::default()
     };
     let server = http::serve(socket, endpoint, server_config, stop.clone());

@@ -19,8 +19,8 @@ use crate::{
     view::Table,
 };
 
-/// Events in front of one segment at most: more than that no client is shown of
-/// a room.
+/// Events in front of one segment at most, and the numbers that are skipped for
+/// them: it is part of the format.
 pub(crate) const HISTORY_MAX: u64 = 100;
 
 /// What of fetched events goes in front of a segment.
@@ -82,7 +82,9 @@ impl Fold<'_> {
     /// front of it, until a known event is met. What is unknown and lies within
     /// it has no place.
     fn page<'h>(&self, history: &'h History, first: u64, floor: u64) -> Page<'h> {
-        let space = (first - floor).saturating_sub(1).min(HISTORY_MAX);
+        let max = self.ledger.limits.history_max.min(HISTORY_MAX);
+        let left = max.saturating_sub(self.history_from(history.room, first));
+        let space = (first - floor).saturating_sub(1).min(left);
         let mut page = Page { at_first: first == history.before, ..Page::default() };
         let mut seen = FxHashSet::default();
         for event in &history.events {
@@ -151,6 +153,18 @@ impl Fold<'_> {
             !opens && looked_at < LOOKED_AT_MAX
         });
         first
+    }
+
+    /// How many events of history a segment that begins at `first` has already.
+    fn history_from(&self, room: RoomNumber, first: u64) -> u64 {
+        let mut count = 0;
+        let (from, to) = (timeline(first), timeline(first.saturating_add(HISTORY_MAX)));
+        let (from, to) = (key::event(room, from), key::event(room, to));
+        self.scan_back(Table::Events, &from, &to, &mut |_, archive| {
+            count += u64::from(EventRecord::access(archive).is_some_and(|event| event.history));
+            true
+        });
+        count
     }
 
     fn number_before(&self, room: RoomNumber, sequence: u64) -> Option<u64> {

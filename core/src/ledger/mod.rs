@@ -11,6 +11,7 @@ mod device;
 mod ending;
 mod fold;
 mod history;
+mod limits;
 mod polled;
 mod receipts;
 mod repair;
@@ -31,6 +32,7 @@ pub use command::{
 };
 use fold::Fold;
 pub(crate) use history::HISTORY_MAX;
+pub use limits::LedgerLimits;
 pub use repair::WholeState;
 
 use crate::{
@@ -43,6 +45,7 @@ use crate::{
 /// The newest world, and what numbers come next.
 #[derive(Debug)]
 pub struct Ledger {
+    limits: LedgerLimits,
     world: World,
     devices: u32,
     /// The sequence at the start. Whatever is answered was asked for later.
@@ -111,7 +114,13 @@ impl Ledger {
         let devices = view.get(Table::Meta, DEVICES).and_then(key::number_from).unwrap_or(0);
         let opened = world.sequence.0;
         let (followed, unfinished) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { world, devices, opened, followed, unfinished })
+        let limits = LedgerLimits::default();
+        Ok(Self { limits, world, devices, opened, followed, unfinished })
+    }
+
+    /// Sets other limits than the default ones.
+    pub fn set_limits(&mut self, limits: LedgerLimits) {
+        self.limits = limits;
     }
 
     /// Applies one command. `view` shows everything that was applied before,

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// For how long a member list may be on its way while answers overtake it.
-pub(super) const RACE_MS: u64 = 60_000;
+const RACE_MS: u64 = 60_000;
 
 /// What is said of one entry, and by whom.
 #[derive(Clone, Copy)]
@@ -145,7 +145,8 @@ impl Fold<'_> {
         Self::summarize(room, kind, state_key, GONE);
         let changed = self.next();
         room.state_changed = room.state_changed.max(changed);
-        room.note_removed(Removed { kind: kind.into(), state_key: state_key.into(), changed });
+        let removed = Removed { kind: kind.into(), state_key: state_key.into(), changed };
+        room.note_removed(removed, self.ledger.limits.removed_max);
     }
 
     /// Ends the stays that a timeline ends, also where it goes on to tell of a new

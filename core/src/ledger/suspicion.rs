@@ -14,11 +14,6 @@ use crate::{
     world::Room,
 };
 
-/// Where the homeserver gives the state after each timeline, a gap can hide no
-/// more than what was taken away by a reset. That is rare, and the whole state of
-/// a large room is dear: it is looked for once a day.
-const RESETS_LOOKED_FOR_EVERY_MS: u64 = 24 * 3_600_000;
-
 /// What is stored of an entry, or was told of it earlier in the same timeline.
 struct Before {
     event_id: String,
@@ -36,7 +31,8 @@ impl Fold<'_> {
         if batch.section != Section::Join || poll.repeated || poll.initial || !is_member() {
             return;
         }
-        let is_due = self.now_ms.saturating_sub(room.repaired_ms) >= RESETS_LOOKED_FOR_EVERY_MS;
+        let every_ms = self.ledger.limits.reset_check_every_ms;
+        let is_due = self.now_ms.saturating_sub(room.repaired_ms) >= every_ms;
         let is_doubtful = if batch.state_is_after {
             chunk.opened_gap && is_due
         } else {

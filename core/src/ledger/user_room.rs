@@ -5,11 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    command::Reply,
-    fold::Fold,
-    polled::Poll,
-    state::{RACE_MS, previous_membership},
-    summary::content,
+    command::Reply, fold::Fold, polled::Poll, state::previous_membership, summary::content,
     timeline::Chunk,
 };
 use crate::{
@@ -76,7 +72,7 @@ impl Fold<'_> {
         knew: Sequence,
         joined: &BTreeSet<String>,
     ) -> Reply {
-        let settled_ms = self.now_ms.saturating_sub(RACE_MS);
+        let settled_ms = self.now_ms.saturating_sub(self.ledger.limits.joined_settles_ms);
         let mut rooms = Vec::new();
         self.scan(Table::UserRooms, &key::of_user(user), &mut |key, archive| {
             let record = UserRoomRecord::decode(archive);

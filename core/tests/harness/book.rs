@@ -12,7 +12,7 @@ use luge_core::{
 /// A ledger and what is durable.
 #[derive(Debug)]
 pub(crate) struct Book {
-    ledger: Ledger,
+    pub(crate) ledger: Ledger,
     tables: MemoryTables,
     world: Arc<World>,
 }

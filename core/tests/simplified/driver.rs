@@ -7,7 +7,7 @@ use luge_core::{
     connection::{HistoryWant, Want},
     dialect::{self, RequestLimits},
     id::{DeviceNumber, UserNumber},
-    ledger::{Command, History, MemberList, Polled, Reply, RoomState, SignIn},
+    ledger::{Command, History, LedgerLimits, MemberList, Polled, Reply, RoomState, SignIn},
     request::Dialect,
     shard::{
         Answered, ClientRequest, Effect, Event, FetchOrder, Hint, PollOrder, PollOutcome, Refusal,
@@ -107,6 +107,11 @@ impl Luge {
     /// A Luge that is asked in another dialect.
     pub(crate) fn speaking(dialect: Dialect) -> Self {
         Self { dialect, ..Self::new() }
+    }
+
+    /// From here on the ledger has these limits.
+    pub(crate) fn limit_ledger(&mut self, limits: LedgerLimits) {
+        self.book.ledger.set_limits(limits);
     }
 
     /// From here on it is asked in another dialect.

@@ -8,7 +8,7 @@ use crate::{
     driver::{Client, Luge},
     events::{ALICE, BOB, at, beginning, gap, joined, list, member, message, waiting},
 };
-use luge_core::connection::Want;
+use luge_core::{connection::Want, ledger::LedgerLimits};
 
 fn request(limit: u64) -> Value {
     list(limit, json!([]))
@@ -70,6 +70,24 @@ fn a_timeline_that_is_too_short_is_filled_in() {
     luge.sync(&alice, joined("!r:x", &messages(25, 26)));
     let next = luge.ask(&alice, at(position(&next), request(10)));
     assert_eq!((timeline(&next, "!r:x"), orders(&luge)), (vec!["$m25"], 0));
+}
+
+/// Goal: in front of a segment there is no more than configured, however many
+/// pages are fetched.
+#[test]
+fn history_of_a_segment_has_a_size() {
+    let (mut luge, alice) = room();
+    luge.limit_ledger(LedgerLimits { history_max: 3, ..LedgerLimits::default() });
+    let first = luge.ask(&alice, request(20));
+    let want = luge.take_history_order();
+    luge.answer_history(&want, &backwards(18, 20), Some("p18"));
+    let second = luge.ask(&alice, at(position(&first), request(20)));
+    assert_eq!(timeline(&second, "!r:x"), ids(18, 25));
+    let want = luge.take_history_order();
+    luge.answer_history(&want, &backwards(10, 18), Some("p10"));
+    let third = luge.ask(&alice, at(position(&second), request(20)));
+    assert_eq!(timeline(&third, "!r:x"), ids(17, 25));
+    assert_eq!(third["rooms"]["!r:x"]["limited"], true);
 }
 
 /// Goal: history that came after a position is no news to who comes back to it.

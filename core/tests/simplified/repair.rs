@@ -11,7 +11,7 @@ use crate::{
         name, state, waiting,
     },
 };
-use luge_core::{connection::Want, request::Dialect, shard::ShardLimits};
+use luge_core::{connection::Want, ledger::LedgerLimits, request::Dialect, shard::ShardLimits};
 
 const MIDDLE_MS: u64 = 2_000;
 
@@ -187,6 +187,24 @@ fn removals_beyond_the_limit_have_the_room_sent_again() {
     assert_eq!(answer["rooms"]["!r:x"].get("initial"), None);
 }
 
+/// Goal: how many are kept is configured.
+#[test]
+fn as_many_removals_are_known_one_by_one_as_configured() {
+    for (removed_max, expected) in [(1, Some(true)), (2, None)] {
+        let (mut luge, alice) = room();
+        luge.limit_ledger(LedgerLimits { removed_max, ..LedgerLimits::default() });
+        luge.speak(Dialect::V4);
+        let include = json!([{"type": "m.room.topic"}, {"type": "m.room.name"}]);
+        let list = json!({"timeline_limit": 1, "required_state": {"include": include}});
+        let request = json!({"lists": {"all": list}});
+        let before = luge.ask(&alice, request.clone());
+        reset(&mut luge, &alice, &without(&first_events(), &["$n", "$t"]));
+        let answer = luge.ask(&alice, at(position(&before), request));
+        let initial = answer["rooms"]["!r:x"]["initial"].as_bool();
+        assert_eq!(initial, expected, "{removed_max}");
+    }
+}
+
 /// Goal: nothing that a homeserver ordinarily says costs it a fetch.
 #[test]
 fn ordinary_news_put_nothing_in_doubt() {
@@ -252,6 +270,28 @@ fn gaps_with_the_state_after_them_have_it_fetched_once_a_day() {
         luge.wait(MIDDLE_MS);
         assert_eq!(orders(&luge), expected, "{wait_ms}");
         if expected == 1 {
+            luge.give_state(&first_events());
+        }
+    }
+}
+
+/// Goal: how often that is, is configured.
+#[test]
+fn resets_are_looked_for_as_often_as_configured() {
+    let (mut luge, alice) = room();
+    luge.limit_ledger(LedgerLimits { reset_check_every_ms: 900_000, ..LedgerLimits::default() });
+    for (at, wait_ms) in [0, 800_000, 200_000].into_iter().enumerate() {
+        luge.wait(wait_ms);
+        luge.ask(&alice, everything());
+        luge.fetches.clear();
+        let more = json!({
+            "timeline": {"limited": true},
+            "org.matrix.msc4222.state_after": {"events": []},
+        });
+        luge.sync(&alice, joined_with("!r:x", &[message(&format!("$m{at}"), BOB)], more));
+        luge.wait(MIDDLE_MS);
+        assert_eq!(orders(&luge), usize::from(at != 1), "{at}");
+        if at == 0 {
             luge.give_state(&first_events());
         }
     }
@@ -363,6 +403,24 @@ fn a_user_who_is_reset_out_of_a_room_is_out() {
     }}});
     let anew = luge.ask(&bob, subscribed);
     assert!(!anew.to_string().contains("$later"), "{anew}");
+}
+
+/// Goal: a homeserver that may yet have to list who has just come has a time for
+/// it, which is configured.
+#[test]
+fn a_list_of_rooms_puts_nobody_out_who_has_just_come() {
+    for (joined_settles_ms, expected) in [(60_000, 0), (9_000_000, 1)] {
+        let (mut luge, alice) = room();
+        luge.limit_ledger(LedgerLimits { joined_settles_ms, ..LedgerLimits::default() });
+        luge.ask(&alice, everything());
+        luge.wait(100_000);
+        luge.sync(&alice, gap("!r:x", &[], &[message("$m1", BOB)], "p"));
+        luge.ask(&alice, everything());
+        luge.wait(MIDDLE_MS);
+        luge.give_joined_rooms(&[]);
+        let answer = luge.ask(&alice, everything());
+        assert_eq!(answer["lists"]["all"]["count"], expected, "{joined_settles_ms}");
+    }
 }
 
 /// Goal: where the end comes after all, it is told with its event.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 use luge_core::{
-    connection::AnswerLimits, dialect::RequestLimits, request::SizeLimits, shard::ShardLimits,
+    connection::AnswerLimits, dialect::RequestLimits, ledger::LedgerLimits, request::SizeLimits,
+    shard::ShardLimits,
 };
 
 use crate::config::{Config, ServerLimits};
@@ -58,6 +59,29 @@ pub(super) struct LimitArgs {
     /// brought it first; 0s for not at all [default: 1s]
     #[arg(long, value_name = "TIME", value_parser = milliseconds)]
     transaction_id_wait: Option<u64>,
+    /// Bytes of an answer of the homeserver's other than /sync, such as a room's members or its
+    /// whole state [default: 64MiB]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    answer_max: Option<u64>,
+    /// Events fetched from before a gap in a room's timeline, where clients ask for more than there
+    /// is [default: 100]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=100))]
+    history_max: Option<u64>,
+    /// Removed entries of a room's state that are remembered one by one [default: 32]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    removed_state_max: Option<u32>,
+    /// How often a room with gaps is looked at for state that a reset took away, where the
+    /// homeserver gives the state after each timeline [default: 1d]
+    #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+    reset_check_every: Option<u64>,
+    /// How long a room that a user came into may be missing in the homeserver's list of their rooms
+    /// before they count as out of it [default: 1m]
+    #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+    joined_settles: Option<u64>,
+    /// How long a request is waited for with all that it came with; after that with less memory
+    /// [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+    light_wait_after: Option<u64>,
 }
 
 impl LimitArgs {
@@ -82,7 +106,10 @@ impl LimitArgs {
             transaction_id_wait_ms,
             ..
         } = &mut config.shard_limits;
-        let ServerLimits { body_bytes_max, .. } = &mut config.limits;
+        let ServerLimits { body_bytes_max, answer_bytes_max, light_wait_after_ms, .. } =
+            &mut config.limits;
+        let LedgerLimits { removed_max, history_max, reset_check_every_ms, joined_settles_ms } =
+            &mut config.ledger_limits;
         put(timeout_ms_cap, self.request_timeout_max);
         put(body_bytes_max, self.request_body_max.map(|bytes| bytes as usize));
         put(lists_max, self.lists_max.map(|count| count as usize));
@@ -98,6 +125,12 @@ impl LimitArgs {
         put(initial_syncs_max, self.initial_syncs_max.map(|count| count as usize));
         put(park_after_ms, self.park_after);
         put(transaction_id_wait_ms, self.transaction_id_wait);
+        put(answer_bytes_max, self.answer_max.map(|bytes| bytes as usize));
+        put(light_wait_after_ms, self.light_wait_after);
+        put(removed_max, self.removed_state_max.map(|count| count as usize));
+        put(history_max, self.history_max);
+        put(reset_check_every_ms, self.reset_check_every);
+        put(joined_settles_ms, self.joined_settles);
     }
 }
 
@@ -198,6 +231,12 @@ mod tests {
             "--initial-syncs-max=8",
             "--park-after=9s",
             "--transaction-id-wait=250ms",
+            "--answer-max=128MiB",
+            "--history-max=11",
+            "--removed-state-max=12",
+            "--reset-check-every=2d",
+            "--joined-settles=13s",
+            "--light-wait-after=14ms",
         ]);
         let request = &config.request_limits;
         assert_eq!((request.timeout_ms_cap, config.limits.body_bytes_max), (60_000, 2 << 20));
@@ -209,6 +248,12 @@ mod tests {
         assert_eq!((shard.connections_max, shard.connection_age_ms), (6, 86_400_000));
         assert_eq!((shard.held_max, shard.initial_syncs_max), (7, 8));
         assert_eq!((shard.park_after_ms, shard.transaction_id_wait_ms), (9_000, 250));
+        assert_eq!(config.limits.answer_bytes_max, 128 << 20);
+        assert_eq!(config.limits.light_wait_after_ms, 14);
+        let ledger = &config.ledger_limits;
+        assert_eq!((ledger.history_max, ledger.removed_max), (11, 12));
+        assert_eq!(ledger.reset_check_every_ms, 2 * 86_400_000);
+        assert_eq!(ledger.joined_settles_ms, 13_000);
     }
 
     /// Goal: what the help says is the default is what is done.
@@ -222,7 +267,7 @@ mod tests {
             let default = help.split("[default: ").nth(1).and_then(|it| it.strip_suffix(']'));
             said.push(format!("--{name}={}", default.expect("each names its default")));
         }
-        assert_eq!(said.len(), 13);
+        assert_eq!(said.len(), 19);
         let said: Vec<&str> = said.iter().map(String::as_str).collect();
         assert_eq!(format!("{:?}", config_of(&said)), defaults);
     }

@@ -10,6 +10,7 @@ use luge_core::{
     shard::FetchOrder,
     upstream::{self, Limits},
 };
+use luge_io::http::ClientError;
 use serde::Deserialize;
 
 use super::{
@@ -59,10 +60,31 @@ async fn get(homeserver: &Homeserver, order: &FetchOrder, path: &str) -> Option<
             tracing::debug!(status = answer.status().as_u16(), "a fetch was refused");
             None
         }
+        Err(ClientError::TooLarge { max }) => {
+            tracing::warn!(
+                what = name(&order.want),
+                room_id = &*order.room_id,
+                max,
+                "an answer of the homeserver's is larger than Luge reads: raise --answer-max; \
+                 until then what is known is served, and it is asked for again after a while"
+            );
+            None
+        }
         Err(error) => {
             tracing::debug!(%error, "a fetch failed");
             None
         }
+    }
+}
+
+fn name(want: &Want) -> &'static str {
+    match want {
+        Want::Members(_) => "a room's members",
+        Want::Member(..) => "a member",
+        Want::PrevBatch(..) => "a token for paging back",
+        Want::History(_) => "a room's history",
+        Want::State(_) => "a room's state",
+        Want::JoinedRooms(_) => "a user's rooms",
     }
 }
 

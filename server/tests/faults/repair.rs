@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     harness::device::{Device, PATIENCE},
+    log,
     town::{Plan, STRANGER, Town, impatient, on_each_driver, say},
 };
 
@@ -156,6 +157,33 @@ fn state_that_is_reset_is_repaired_in_every_dialect() {
                 }
             }
         }
+        town.setup.end().await;
+    });
+}
+
+#[test]
+fn state_that_is_too_large_is_named_and_the_room_goes_on() {
+    log::keep();
+    on_each_driver(|driver| async move {
+        let town = Plan::new(clock::now_ms()).serve(|config| {
+            quick(config, driver);
+            config.limits.answer_bytes_max = 300;
+        });
+        let mut ann = Client::new(&town, &town.ann, Dialect::Simplified, 2);
+        ann.until("the room", |answer| answer["rooms"][&town.shared].is_object()).await;
+        let room_id = town.shared.clone();
+        town.setup.act(move |homeserver, now| {
+            assert!(homeserver.take_state_away(&room_id, "m.room.name", ""));
+            talk(homeserver, &room_id, now);
+        });
+        ann.until("the news", |answer| answer.to_string().contains("talk 59")).await;
+        let deadline = clock::monotonic() + PATIENCE;
+        while !log::says(&["a room's state", &town.shared, "max=300", "raise --answer-max"]) {
+            assert!(clock::monotonic() < deadline, "it is said what to raise");
+            ann.step().await;
+        }
+        town.say(&town.shared, "later");
+        ann.until("what is said later", |answer| answer.to_string().contains("later")).await;
         town.setup.end().await;
     });
 }
