@@ -56,11 +56,18 @@ pub struct AnswerLimits {
     /// last request; beyond it that is forgotten, and the state of such a room
     /// is sent again when the room is asked for again.
     pub earlier_bytes_max: usize,
+    /// Receipts of one room that came since the client was last told of them.
+    pub receipts_max: usize,
 }
 
 impl Default for AnswerLimits {
     fn default() -> Self {
-        Self { rooms_max: 1_000, bytes_max: 16 << 20, earlier_bytes_max: 2 << 20 }
+        Self {
+            rooms_max: 1_000,
+            bytes_max: 16 << 20,
+            earlier_bytes_max: 2 << 20,
+            receipts_max: 1_000,
+        }
     }
 }
 
@@ -159,7 +166,8 @@ pub fn answer(asked: Asked<'_>) -> Answer {
         bytes: 0,
     };
     let left_over = telling.rooms(&selection);
-    let Telling { mut response, mut next, wants, again_ms, sent_events, unsettled, .. } = telling;
+    let Telling { mut response, mut next, wants, again_ms, sent_events, mut unsettled, .. } =
+        telling;
     if asked.request.dialect.tells_of_unread() {
         unread_elsewhere(asked, &selection.index, &mut response, &mut next);
     }
@@ -170,7 +178,7 @@ pub fn answer(asked: Asked<'_>) -> Answer {
         is_whole: selection.looked_at.is_none(),
         left_over: &left_over,
     };
-    response.extensions = extension::answer(scope, &sent_events, &mut next);
+    response.extensions = extension::answer(scope, &sent_events, &mut next, &mut unsettled);
     next.cursor = asked.source.world.sequence;
     if let Some(base) = asked.base {
         next.note_earlier(&base.configs, asked.limits.earlier_bytes_max);

@@ -49,11 +49,12 @@ pub(crate) struct Scoping<'a> {
 }
 
 /// The answers to the extensions that are asked for; `next` learns what they
-/// tell.
+/// tell, and `unsettled` of which rooms there is more.
 pub(crate) fn answer(
     scoping: Scoping<'_>,
     sent_events: &SentEvents,
     next: &mut State,
+    unsettled: &mut Vec<RoomNumber>,
 ) -> response::Extensions {
     let asked = scoping.asked;
     let wanted = &asked.request.extensions;
@@ -67,7 +68,7 @@ pub(crate) fn answer(
         receipts: wanted
             .receipts
             .as_ref()
-            .map(|scope| receipts::answer(scoping, scope, sent_events, next)),
+            .map(|scope| receipts::answer(scoping, scope, sent_events, next, unsettled)),
         typing: wanted.typing.as_ref().map(|scope| typing::answer(scoping, scope, next)),
     }
 }

@@ -1,14 +1,18 @@
 //! `receipts` (MSC3960): one `m.receipt` a room. The first time in a stay, or
 //! when the room is sent anew, those on the events of the response and the
-//! user's own; later every one that came.
+//! user's own; later every one that came, in order. Those of a room that one
+//! response has no place for come with the next.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use super::{Scoping, SentEvents, note, told};
 use crate::{
     connection::State,
     gate::Gate,
-    id::Sequence,
+    id::{RoomNumber, Sequence},
     json::{push_free_key, push_string},
     record::ArchivedReceiptRecord,
     request::Scope,
@@ -17,16 +21,15 @@ use crate::{
 /// Receipts of one room that are looked at for the events of a response, the
 /// newest first.
 const LOOKED_AT_MAX: usize = 256;
-/// Receipts of one room in one response, the newest first.
-const SENT_MAX: usize = 1_000;
-
 pub(super) fn answer(
     scoping: Scoping<'_>,
     scope: &Scope,
     sent_events: &SentEvents,
     next: &mut State,
+    unsettled: &mut Vec<RoomNumber>,
 ) -> Vec<(Arc<str>, String)> {
     let mut rooms = Vec::new();
+    let max = scoping.asked.limits.receipts_max.max(1);
     for gate in scoping.gates(scope).filter(Gate::is_joined) {
         let room = gate.room_number();
         let before = told(scoping.asked, &gate).receipts;
@@ -35,11 +38,23 @@ pub(super) fn answer(
         if !anew && before.is_some_and(|before| gate.receipts_changed() <= before) {
             continue;
         }
-        note(next, room, |told| told.receipts = Some(scoping.asked.source.world.sequence));
         let mut receipts = Receipts::default();
+        let mut told_to = scoping.asked.source.world.sequence;
         if let Some(before) = before {
-            gate.receipts(before, &mut |receipt| receipts.add(receipt));
+            let mut last = before;
+            gate.receipts_since(before, &mut |number, receipt| {
+                if receipts.count == max {
+                    // The tables may be ahead of the world.
+                    told_to = last.min(told_to);
+                    unsettled.push(room);
+                    return false;
+                }
+                receipts.put(receipt);
+                last = number;
+                true
+            });
         }
+        note(next, room, |told| told.receipts = Some(told_to));
         if anew || before.is_none() {
             let on = sent.map_or(&[][..], |sent| &sent.event_ids);
             first(&gate, on, &mut receipts);
@@ -56,16 +71,14 @@ fn first(gate: &Gate<'_>, event_ids: &[String], receipts: &mut Receipts) {
         return;
     }
     let mut looked_at = 0;
-    gate.receipts(Sequence::default(), &mut |receipt| {
+    gate.newest_receipts(&mut |receipt| {
         looked_at += 1;
         if event_ids.iter().any(|event_id| receipt.event_id == **event_id) {
-            receipts.add(receipt);
+            receipts.add_older(receipt);
         }
         looked_at < LOOKED_AT_MAX
     });
-    gate.own_receipts(&mut |receipt| {
-        receipts.add(receipt);
-    });
+    gate.own_receipts(&mut |receipt| receipts.add_older(receipt));
 }
 
 /// Receipts by event, type and user, each with its JSON.
@@ -76,14 +89,23 @@ struct Receipts {
 }
 
 impl Receipts {
-    /// Adds one, unless a newer one is there; false once there are enough.
-    fn add(&mut self, receipt: &ArchivedReceiptRecord) -> bool {
+    /// Adds one that is newer than all before.
+    fn put(&mut self, receipt: &ArchivedReceiptRecord) {
+        self.entry(receipt).insert_entry(receipt.json.as_str().to_owned());
+    }
+
+    /// Adds one, unless a newer one is there.
+    fn add_older(&mut self, receipt: &ArchivedReceiptRecord) {
+        self.entry(receipt).or_insert_with(|| receipt.json.as_str().to_owned());
+    }
+
+    /// The place of one. Of several threads' on one event a client can be told
+    /// one.
+    fn entry(&mut self, receipt: &ArchivedReceiptRecord) -> Entry<'_, String, String> {
+        self.count += 1;
         let by_kind = self.by_event.entry(receipt.event_id.as_str().to_owned()).or_default();
         let by_user = by_kind.entry(receipt.kind.as_str().to_owned()).or_default();
-        let user = by_user.entry(receipt.user_id.as_str().to_owned());
-        user.or_insert_with(|| receipt.json.as_str().to_owned());
-        self.count += 1;
-        self.count < SENT_MAX
+        by_user.entry(receipt.user_id.as_str().to_owned())
     }
 
     fn event(&self) -> String {

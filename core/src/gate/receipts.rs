@@ -14,17 +14,37 @@ impl Gate<'_> {
         receipt.kind != "m.read.private" || receipt.user_id == *self.user.id
     }
 
-    /// Visits the visible receipts after `after`, newest first, until `visit`
-    /// returns false.
-    pub fn receipts(&self, after: Sequence, visit: &mut dyn FnMut(&ArchivedReceiptRecord) -> bool) {
+    /// Visits the visible receipts, newest first, until `visit` returns false.
+    pub fn newest_receipts(&self, visit: &mut dyn FnMut(&ArchivedReceiptRecord) -> bool) {
+        let mut visit = |_, receipt: &ArchivedReceiptRecord| visit(receipt);
+        self.each_receipt(Sequence::default(), Direction::Backward, &mut visit);
+    }
+
+    /// Visits the visible receipts after `after` with their numbers, oldest first,
+    /// until `visit` returns false.
+    pub fn receipts_since(
+        &self,
+        after: Sequence,
+        visit: &mut dyn FnMut(Sequence, &ArchivedReceiptRecord) -> bool,
+    ) {
+        self.each_receipt(after, Direction::Forward, visit);
+    }
+
+    fn each_receipt(
+        &self,
+        after: Sequence,
+        direction: Direction,
+        visit: &mut dyn FnMut(Sequence, &ArchivedReceiptRecord) -> bool,
+    ) {
         if !self.is_joined() {
             return;
         }
         let from = key::receipt_order(self.room.number, after.0.saturating_add(1));
         let to = key::after_prefix(&key::room(self.room.number));
-        self.view.scan(Table::ReceiptOrder, &from, &to, Direction::Backward, &mut |_, archive| {
+        self.view.scan(Table::ReceiptOrder, &from, &to, direction, &mut |key, archive| {
+            let number = Sequence(key::sequence_of(key).unwrap_or(0));
             ReceiptRecord::access(archive)
-                .is_none_or(|receipt| !self.shows(receipt) || visit(receipt))
+                .is_none_or(|receipt| !self.shows(receipt) || visit(number, receipt))
         });
     }
 

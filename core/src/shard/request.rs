@@ -472,7 +472,11 @@ fn is_ahead(asked: Asked<'_>, below: &dyn View) -> bool {
 fn is_whole(asked: Asked<'_>, found: &Answer) -> bool {
     let whole = answer_whole(asked);
     // Which configurations are kept to be shared is nothing that a client holds.
-    let held = |state: &State| State { configs: Vec::new(), ..state.without_shortcuts() };
+    let held = |state: &State| State {
+        configs: Vec::new(),
+        earlier: Arc::default(),
+        ..state.without_shortcuts()
+    };
     found.response == whole.response
         && held(&found.next) == held(&whole.next)
         && (&found.wants, found.again_ms) == (&whole.wants, whole.again_ms)

@@ -1,5 +1,6 @@
 //! `account_data`, `receipts`, `typing`: what comes, for which rooms, and when.
 
+use luge_core::{connection::AnswerLimits, request::Dialect, shard::ShardLimits};
 use serde_json::{Value, json};
 
 use crate::{
@@ -253,6 +254,53 @@ fn receipts_come_with_their_events_and_then_all() {
     assert_eq!(of(&answer)["!b:x"]["content"], expected, "also on an event that was not sent");
     let answer = luge.ask(&alice, at(position(&answer), on("receipts")));
     assert_eq!(of(&answer), json!({}));
+}
+
+/// Goal: however many receipts come at once, none is lost: those that a response
+/// has no place for come with the next, at once, also in other dialects, to who
+/// lost an answer, and after a restart.
+#[test]
+fn receipts_that_a_response_has_no_place_for_come_with_the_next() {
+    for dialect in [Dialect::Simplified, Dialect::V4, Dialect::Msc3575] {
+        let answers = AnswerLimits { receipts_max: 3, ..AnswerLimits::default() };
+        let mut luge = Luge::with(ShardLimits { answers, ..ShardLimits::default() });
+        luge.speak(dialect);
+        let alice = luge.sign_in(ALICE, "A");
+        luge.sync(&alice, joined("!b:x", &beginning("$b", &[ALICE, BOB])));
+        let mut list = json!({"ranges": [[0, 0]], "timeline_limit": 1, "required_state": []});
+        if dialect == Dialect::V4 {
+            list["required_state"] = json!({});
+        }
+        let request =
+            json!({"lists": {"top": list}, "extensions": {"receipts": {"enabled": true}}});
+        let user = |at: usize| format!("@u{at}:x");
+        let of = |answer: &Value| {
+            let room = &answer["extensions"]["receipts"]["rooms"]["!b:x"];
+            let users = room["content"]["$b-levels"]["m.read"].as_object();
+            users.into_iter().flat_map(|it| it.keys().cloned()).collect::<Vec<_>>()
+        };
+        let mut answer = luge.ask(&alice, request.clone());
+        let read: serde_json::Map<_, _> = (0..7).map(|at| (user(at), json!({"ts": 5}))).collect();
+        let content = json!({"$b-levels": {"m.read": read}});
+        luge.sync(&alice, ephemeral("!b:x", json!({"type": "m.receipt", "content": content})));
+        let next = |luge: &mut Luge, answer: &mut Value| {
+            let ticket = luge.send(&alice, waiting(position(answer), request.clone()));
+            *answer = luge.body(ticket);
+            of(answer)
+        };
+        let first = answer.clone();
+        assert_eq!(next(&mut luge, &mut answer), [0, 1, 2].map(user), "{dialect:?}");
+        if dialect != Dialect::Msc3575 {
+            answer = first;
+            assert_eq!(next(&mut luge, &mut answer), [0, 1, 2].map(user), "{dialect:?}: again");
+        }
+        assert_eq!(next(&mut luge, &mut answer), [3, 4, 5].map(user), "{dialect:?}");
+        luge.restart();
+        luge.sync(&alice, receipt("!b:x", "$b-levels", "m.read", &user(7)));
+        assert_eq!(next(&mut luge, &mut answer), [6, 7].map(user), "{dialect:?}");
+        let ticket = luge.send(&alice, waiting(position(&answer), request.clone()));
+        assert_eq!(luge.answered(ticket), None, "{dialect:?}: each came once");
+    }
 }
 
 /// Goal: of somebody who reads very many threads no receipt of the room itself is
