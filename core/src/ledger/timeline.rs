@@ -97,6 +97,9 @@ impl Fold<'_> {
                     if std::mem::take(&mut leaves_out) {
                         self.open_gap(room.number, place);
                     }
+                    if index == 0 {
+                        self.note_prev_batch(room.number, place, batch.prev_batch.as_deref());
+                    }
                     Some((place, false))
                 }
                 // What comes in front of known events is old: it is not shown.
@@ -301,6 +304,19 @@ impl Fold<'_> {
     fn open_gap(&mut self, room: RoomNumber, place: Place) {
         if let Some(event) = self.event(room, place).filter(|event| !event.gap_before) {
             let record = EventRecord { gap_before: true, ..event };
+            self.put(Table::Events, key::event(room, place), record.encode());
+        }
+    }
+
+    /// Keeps the token for paging back from before a stored event that had none:
+    /// a chunk begins with it, and those that were stored did not.
+    fn note_prev_batch(&mut self, room: RoomNumber, place: Place, token: Option<&str>) {
+        let Some(token) = token else { return };
+        let archive = self.get(Table::Events, &key::event(room, place));
+        let has_none =
+            archive.and_then(EventRecord::access).is_some_and(|it| it.prev_batch.is_none());
+        if has_none && let Some(event) = self.event(room, place) {
+            let record = EventRecord { prev_batch: Some(token.to_owned()), ..event };
             self.put(Table::Events, key::event(room, place), record.encode());
         }
     }

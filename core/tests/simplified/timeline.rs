@@ -141,6 +141,30 @@ fn the_best_token_for_paging_back_is_given() {
     assert_eq!(asked, 1, "it is kept");
 }
 
+/// Goal: a token that comes with a known event, which had none, is kept: the
+/// homeserver is not asked for it. One that is there stays.
+#[test]
+fn a_chunk_that_begins_with_a_known_event_brings_its_token() {
+    let (mut luge, alice) = room(0);
+    let bob = luge.sign_in(BOB, "B");
+    let chunk = |from, to, token: &str| {
+        let more = json!({"timeline": {"prev_batch": token}});
+        joined_with("!r:x", &messages(from, to), more)
+    };
+    luge.sync(&alice, chunk(0, 5, "p0"));
+    luge.sync(&bob, chunk(3, 5, "p3"));
+    luge.sync(&bob, chunk(3, 5, "other"));
+    luge.sync(&bob, chunk(0, 5, "other"));
+    luge.paging_token = Some("asked");
+    for (limit, token) in [(2, "p3"), (3, "p3"), (5, "p0"), (1, "")] {
+        let answer = luge.ask(&alice, request(limit));
+        let got = answer["rooms"]["!r:x"]["prev_batch"].as_str();
+        assert_eq!(got, Some(token).filter(|it| !it.is_empty()), "{limit}");
+    }
+    let asked = luge.fetches.iter().any(|it| matches!(it.want, Want::PrevBatch(..)));
+    assert!(!asked, "it is known");
+}
+
 /// Goal: a gap of the homeserver's reaches the client, also with few events.
 #[test]
 fn a_gap_is_never_read_across() {
