@@ -7,7 +7,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -51,13 +51,9 @@ async fn main() -> Result<()> {
 
 /// An optimized `luge`.
 fn program() -> Result<PathBuf> {
-    let given = std::env::var_os("LUGE_E2E_BINARY").map(PathBuf::from);
-    let program = match given {
-        Some(program) => program,
-        None => {
-            let profile = profile_folder()?;
-            profile.parent().unwrap_or(Path::new(".")).join("release/luge")
-        }
+    let program = match std::env::var_os("LUGE_E2E_BINARY") {
+        Some(given) => PathBuf::from(given),
+        None => profile_folder()?.with_file_name("release").join("luge"),
     };
     for name in ["luge", "luge-loadtest"] {
         let file = program.with_file_name(name);

@@ -225,7 +225,41 @@ fn write_secretly(file: &Path, text: &str) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use luge_io::driver::Choice;
+    use luge_loadtest::model::{Event, Homeserver};
+
     use super::*;
+    use crate::town;
+
+    #[test]
+    fn an_account_gets_the_rooms_that_it_lacks() {
+        let mut homeserver = Homeserver::empty(1);
+        let user_id = homeserver.register("user", "User", "password");
+        let token = homeserver.log_in(&user_id, None).unwrap().access_token;
+        let simulated = town::serve(homeserver).unwrap();
+        let token_file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(token_file.path(), format!("{token}\n")).unwrap();
+        // The third time none is missing, and none goes.
+        for (wanted, there) in [(3, 3), (7, 7), (5, 7)] {
+            let arguments = Arguments {
+                homeserver: format!("{}/", simulated.url),
+                token_file: token_file.path().to_owned(),
+                shared_secret_file: None,
+                user: String::new(),
+                rooms: wanted,
+                messages: 2,
+                at_once: 2,
+            };
+            Choice::Auto.decide().unwrap().block_on(run(arguments)).unwrap().unwrap();
+            let user_id = user_id.clone();
+            let messages = simulated.act(move |homeserver, _| {
+                let rooms = homeserver.joined_rooms(&user_id);
+                let said = |event: &&Event| &*event.kind == "m.room.message";
+                rooms.map(|room| room.events.iter().filter(said).count()).collect::<Vec<_>>()
+            });
+            assert_eq!(messages.unwrap(), vec![2; there]);
+        }
+    }
 
     #[test]
     fn the_mac_is_hmac_sha1_of_the_fields_with_zero_bytes_between() {
