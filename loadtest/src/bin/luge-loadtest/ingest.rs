@@ -135,21 +135,11 @@ struct Bench {
 }
 
 impl Bench {
-    /// How often the user's device asked for what comes after a `since`.
-    async fn asked(&self) -> Result<u64, Failure> {
-        let device_id = self.user.device_id.clone();
-        let asked =
-            self.stand.simulated.handle().begin(move |homeserver, _| {
-                homeserver.traffic().of(&device_id, Kind::Sync).asked
-            })?;
-        Ok(asked.await.map_err(|_| "the simulated homeserver has ended")?)
-    }
-
     /// Waits until the device has asked more often than `before`.
     async fn durable(&self, before: u64, begun: Instant) -> Result<u64, Failure> {
         let meter = self.stand.luge.meter;
         let mut most = 0;
-        while self.asked().await? <= before {
+        while self.stand.asked(&self.user).await? <= before {
             let memory = meter.memory()?;
             most = most.max(memory);
             let second = begun.elapsed().as_secs_f64();
@@ -180,8 +170,11 @@ impl Bench {
 
     /// Many messages at once, in many rooms.
     async fn change(&self, messages: u32) -> Result<Taken, Failure> {
-        let (cpu, memory, asked) =
-            (self.stand.luge.cpu()?, self.stand.luge.memory()?, self.asked().await?);
+        let (cpu, memory, asked) = (
+            self.stand.luge.cpu()?,
+            self.stand.luge.memory()?,
+            self.stand.asked(&self.user).await?,
+        );
         self.crowd.samples.take();
         let user_id = self.user.user_id.clone();
         let device_id = self.user.device_id.clone();

@@ -4,7 +4,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use clap::Args;
-use luge_io::time::clock;
+use luge_io::time::{clock, sleep};
 use luge_loadtest::model::{Homeserver, NewRoom};
 
 use crate::{
@@ -40,6 +40,7 @@ pub(crate) struct Arguments {
 }
 
 const PATIENCE: Duration = Duration::from_mins(10);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 struct Outcome {
     rooms: u32,
@@ -63,15 +64,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
 async fn one(rooms: u32, arguments: &Arguments) -> Result<Outcome, Failure> {
     let (homeserver, events) = filled(rooms, arguments)?;
     let mut stand = arguments.luge.start(homeserver).await?;
-    let tokens: Vec<String> =
-        stand.simulated.users.iter().map(|user| user.access_token.clone()).collect();
-    let progress = Progress::new(&format!("{rooms} rooms each: users come"), tokens.len() as u64);
-    for token in &tokens {
-        stand.device(token, "luge-loadtest").first_contact(PATIENCE).await?;
-        progress.advance();
-    }
-    drop(progress);
-    let token = tokens.first().ok_or("there is nobody")?;
+    come(&stand, rooms).await?;
+    let token = &stand.first_token()?;
     let mut position = stand.device(token, "luge-loadtest").list(None, 19, 0).await?.position()?;
     stand.luge.stop().await?;
     let mut outcome = Outcome {
@@ -90,6 +84,24 @@ async fn one(rooms: u32, arguments: &Arguments) -> Result<Outcome, Failure> {
         progress.advance();
     }
     Ok(outcome)
+}
+
+/// Lets each user come for the first time, until all of their rooms are stored.
+async fn come(stand: &Stand, rooms: u32) -> Result<(), Failure> {
+    let users = &stand.simulated.users;
+    let progress = Progress::new(&format!("{rooms} rooms each: users come"), users.len() as u64);
+    for user in users {
+        stand.device(&user.access_token, "luge-loadtest").first_contact(PATIENCE).await?;
+        let begun = clock::monotonic();
+        while stand.asked(user).await? == 0 {
+            if begun.elapsed() > PATIENCE {
+                return Err("a first answer does not become durable".into());
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        progress.advance();
+    }
+    Ok(())
 }
 
 impl Outcome {

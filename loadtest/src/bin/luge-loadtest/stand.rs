@@ -4,7 +4,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use luge_loadtest::{model::Homeserver, server::Simulated};
+use luge_loadtest::{
+    model::{Homeserver, Session},
+    server::Simulated,
+    traffic::Kind,
+};
 use tempfile::TempDir;
 
 use crate::{
@@ -87,6 +91,17 @@ impl Stand {
     /// The token of the first account, by user id.
     pub(crate) fn first_token(&self) -> Result<String, Failure> {
         Ok(self.simulated.users.first().ok_or("there is nobody")?.access_token.clone())
+    }
+
+    /// How often Luge asked the homeserver for what comes after a `since`, for a
+    /// session's device: what came before that is durable then.
+    pub(crate) async fn asked(&self, session: &Session) -> Result<u64, Failure> {
+        let device_id = session.device_id.clone();
+        let asked = self
+            .simulated
+            .handle()
+            .begin(move |homeserver, _| homeserver.traffic().of(&device_id, Kind::Sync).asked)?;
+        Ok(asked.await.map_err(|_| "the simulated homeserver has ended")?)
     }
 
     /// Starts Luge again, on the same data and another port, after
