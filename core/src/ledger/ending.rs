@@ -102,15 +102,14 @@ impl Fold<'_> {
             let Some(before) = self.joined_other(to, room, event) else { continue };
             let content = content(&event.json);
             let membership = content.text("membership");
-            if matches!(membership, None | Some("join")) {
-                continue;
-            }
+            let place = |it: &SyncEvent| self.place(room.number, &it.event_id);
             let mut later = events().skip(index + 1);
-            let goes_on = later.any(|it| it.kind == MEMBER && it.state_key == event.state_key);
+            let is_begun =
+                |it: &SyncEvent| before.own_event.is_some_and(|own| place(it) == Some(own));
+            let has_come_back = later.any(is_begun);
             let own = before.own_event.and_then(|place| self.event(room.number, place));
             let is_old = own.is_none_or(|own| event.origin_server_ts <= own.origin_server_ts);
-            let known = self.place(room.number, &event.event_id);
-            if goes_on || is_old || known.is_some_and(|place| place.timeline) {
+            if has_come_back || is_old || place(event).is_some_and(|place| place.timeline) {
                 continue;
             }
             let place = self.keep_apart(room.number, event, None);

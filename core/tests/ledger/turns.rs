@@ -5,8 +5,8 @@ use luge_core::{record::Membership, upstream::RoomBatch};
 use serde_json::json;
 
 use crate::table::{
-    ALICE, BOB, Books, Who, create, joined, left, limited, member, member_after, message, messages,
-    name, with_state,
+    ALICE, BOB, Books, Who, create, joined, kick, left, limited, member, member_after, message,
+    messages, name, with_state,
 };
 
 /// A room that two have been told of up to `m4`.
@@ -127,4 +127,35 @@ fn who_is_found_to_be_out_and_left_later_sees_their_own_last_events() {
     books.poll(bob, vec![RoomBatch { limited: true, ..left(vec![message("m24"), leave]) }]);
     assert_eq!(books.visible(bob), ["m24", "leave25"]);
     assert!(books.sees_state(bob, "m.room.name", ""));
+}
+
+#[test]
+fn who_left_and_came_again_in_what_another_is_told_as_history_is_out() {
+    for is_told_of_end in [true, false] {
+        let (mut books, [alice, bob]) = shared();
+        let mut timeline = vec![
+            member_after("leave11", BOB, "join", "leave"),
+            member_after("join12", BOB, "leave", "join"),
+            member_after("leave13", ALICE, "join", "leave"),
+        ];
+        if !is_told_of_end {
+            timeline.remove(0);
+        }
+        books.poll(alice, vec![RoomBatch { limited: true, ..left(timeline) }]);
+        assert_eq!(books.of_user(bob).unwrap().membership, Membership::Leave, "{is_told_of_end}");
+        let expected = if is_told_of_end { &["leave11"][..] } else { &BEFORE };
+        assert_eq!(books.visible(bob), expected, "{is_told_of_end}");
+    }
+}
+
+#[test]
+fn a_kick_in_history_by_a_clock_that_is_ahead_ends_no_stay_that_began_after_it() {
+    let (mut books, [alice, bob]) = shared();
+    let again = || member_after("join12", BOB, "leave", "join");
+    books.poll(bob, vec![left(vec![member_after("leave6", BOB, "join", "leave")])]);
+    books.poll(bob, vec![limited(vec![again()])]);
+    let leave = member_after("leave13", ALICE, "join", "leave");
+    let timeline = vec![kick("kick99", BOB), again(), leave];
+    books.poll(alice, vec![RoomBatch { limited: true, ..left(timeline) }]);
+    assert_eq!(books.of_user(bob).unwrap().membership, Membership::Join);
 }
