@@ -70,7 +70,11 @@ pub(super) fn holds_all(turn: RoomTurn<'_>) -> bool {
 fn is_expanded(turn: RoomTurn<'_>, sent: &SentRoom) -> bool {
     turn.gate.has_left()
         && !turn.asked.request.dialect.sends_anew_for_more()
-        && turn.config.timeline_limit > sent.config.timeline_limit
+        && asks_for_more(turn, sent)
+}
+
+fn asks_for_more(turn: RoomTurn<'_>, sent: &SentRoom) -> bool {
+    turn.config.timeline_limit > sent.config.timeline_limit
 }
 
 /// Whether the client was told of this very end: of one that was found without
@@ -95,8 +99,8 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     // What of the end was told changes no more but in the user's own bookkeeping;
     // of an end without its event nothing is said, and the lists go on without it.
     let is_told = turn.before.is_some_and(|sent| is_end_told(of_user, sent));
-    let expanded = turn.of_this_stay().filter(|sent| is_told && is_expanded(turn, sent));
-    let is_due = !is_told || expanded.is_some();
+    let told = turn.of_this_stay().filter(|sent| is_told && is_expanded(turn, sent));
+    let is_due = !is_told || told.is_some();
     let Some(own) = turn.gate.own_member_event().filter(|_| is_due) else {
         return Some(Outcome {
             entry: silent_end(turn),
@@ -112,12 +116,17 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         .map(|sent| &**sent)
         .filter(|sent| sent.membership == Membership::Join && turn.gate.has_left())
         .filter(|sent| !removed::begins_anew(turn, sent));
-    let before = expanded.or(was_there);
-    let timeline = if turn.gate.has_left() {
-        member::timeline(turn, before, expanded.is_some())
+    let before = told.or(was_there);
+    let expanded = before.is_some_and(|sent| asks_for_more(turn, sent));
+    let mut timeline = if turn.gate.has_left() {
+        member::timeline(turn, before, expanded)
     } else {
         member::TimelineTurn::default()
     };
+    // Events that others are told of later than who left are numbered anew then.
+    if let (Some(_), Some(answer)) = (told, &mut timeline.answer) {
+        answer.num_live = 0;
+    }
     let mut wants = Vec::new();
     let state = required::state(turn, before, &timeline, &mut wants);
     let (sent, mut entry) = member::summary(turn, before, required::Held::default());
@@ -126,6 +135,7 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         entry.required_state.push(&own);
     }
     entry.timeline = timeline.answer;
+    entry.initial |= turn.asked.request.dialect.sends_anew_for_more() && expanded;
     if turn.asked.request.dialect.strips_declined() && !of_user.was_joined() {
         let mut stripped = Objects::default();
         stripped.push(&crate::json::stripped(&own));

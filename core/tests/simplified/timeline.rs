@@ -266,6 +266,49 @@ fn asking_for_more_events_shows_more_of_what_was_before_a_kick() {
     assert_eq!(luge.answered(held), None, "it was told");
 }
 
+/// Goal: nothing that was told of an end is live later, also where others are
+/// told of it only then.
+#[test]
+fn more_of_what_was_before_an_end_is_no_news() {
+    let (mut luge, alice) = room(0);
+    let bob = luge.sign_in(BOB, "B");
+    luge.sync(&bob, joined("!r:x", &beginning("$r", &[ALICE, BOB])));
+    let answer = luge.ask(&alice, request(2));
+    let mut out = member("$out", ALICE, "leave");
+    out["unsigned"] = json!({"prev_content": {"membership": "join"}});
+    let end = [message("$m", BOB), out];
+    let mut told = left("!r:x", &end);
+    told["rooms"]["leave"]["!r:x"]["timeline"]["limited"] = true.into();
+    luge.sync(&alice, told);
+    let answer = luge.ask(&alice, at(position(&answer), request(2)));
+    assert_eq!(timeline(&answer, "!r:x"), ["$m", "$out"]);
+    luge.sync(&bob, joined("!r:x", &end));
+    let subscription = json!({"timeline_limit": 3, "required_state": []});
+    let wanted = json!({"room_subscriptions": {"!r:x": subscription}});
+    let answer = luge.ask(&alice, at(position(&answer), wanted));
+    let room = &answer["rooms"]["!r:x"];
+    assert_eq!(timeline(&answer, "!r:x"), ["$m", "$out"]);
+    assert_eq!((&room["unstable_expanded_timeline"], &room["num_live"]), (&true.into(), &0.into()));
+}
+
+/// Goal: who asked for no events and asks for some when their stay is over gets
+/// also those that came while they asked for none.
+#[test]
+fn events_that_nobody_asked_for_come_with_the_end_that_asks_for_them() {
+    let (mut luge, alice) = room(0);
+    let answer = luge.ask(&alice, request(0));
+    luge.sync(&alice, joined("!r:x", &messages(1, 3)));
+    let answer = luge.ask(&alice, at(position(&answer), request(0)));
+    luge.sync(&alice, left("!r:x", &[made("$kick", BOB, ALICE, "leave")]));
+    let answer = luge.ask(&alice, at(position(&answer), request(3)));
+    assert_eq!(timeline(&answer, "!r:x"), ["$m1", "$m2", "$kick"]);
+    let room = &answer["rooms"]["!r:x"];
+    assert_eq!(
+        (&room["unstable_expanded_timeline"], &room["limited"]),
+        (&true.into(), &true.into())
+    );
+}
+
 /// Goal: events that were only seen as state are not of the timeline.
 #[test]
 fn state_blocks_never_reach_the_timeline() {
