@@ -23,12 +23,27 @@ pub(crate) struct HyperStream {
     pub(crate) stream: Stream,
     /// What is read before anything of the stream.
     ahead: Bytes,
-    unflushed: Rc<Cell<bool>>,
+    sent: Rc<Cell<Sent>>,
+    /// hyper is about to write what another has sent: it goes nowhere, and
+    /// nothing is read before.
+    mute: bool,
+}
+
+/// How much of a message has been written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// Nothing, as far as is known.
+    #[default]
+    Nothing,
+    /// hyper has begun to write it, and holds more, or has not flushed it.
+    Part,
+    /// Everything that hyper has held so far.
+    All,
 }
 
 impl HyperStream {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, ahead: Bytes::new(), unflushed: Rc::default() }
+        Self { stream, ahead: Bytes::new(), sent: Rc::default(), mute: false }
     }
 
     /// The same after something else that is to be read first.
@@ -36,10 +51,15 @@ impl HyperStream {
         Self { ahead, ..Self::new(stream) }
     }
 
-    /// True while hyper holds something that it has begun to write, and not
-    /// flushed.
-    pub(crate) fn unflushed(&self) -> Rc<Cell<bool>> {
-        Rc::clone(&self.unflushed)
+    /// The same for a hyper that is to read the answer to a request that another
+    /// has sent: what it writes first goes nowhere.
+    pub(crate) fn answering(ahead: Bytes, stream: Stream) -> Self {
+        Self { mute: true, ..Self::after(ahead, stream) }
+    }
+
+    /// How much is written; whoever begins a message may set it to nothing.
+    pub(crate) fn sent(&self) -> Rc<Cell<Sent>> {
+        Rc::clone(&self.sent)
     }
 
     /// The stream, and what was to be read before it and was not.
@@ -57,6 +77,10 @@ impl hyper::rt::Read for HyperStream {
         // SAFETY: bytes are only written through `ReadBuf`, which never makes an initialised byte
         // uninitialised again.
         let mut buffer = ReadBuf::uninit(unsafe { cursor.as_mut() });
+        if self.mute {
+            // The flush that ends this wakes whoever reads.
+            return Poll::Pending;
+        }
         if self.ahead.is_empty() {
             ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
         } else {
@@ -77,14 +101,22 @@ impl hyper::rt::Write for HyperStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.unflushed.set(true);
+        self.sent.set(Sent::Part);
+        if self.mute {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper flushes once everything that it holds is written.
         let flushed = ready!(Pin::new(&mut self.stream).poll_flush(context));
-        self.unflushed.set(false);
+        if self.sent.get() == Sent::Part {
+            self.sent.set(Sent::All);
+            if std::mem::take(&mut self.mute) {
+                context.waker().wake_by_ref();
+            }
+        }
         Poll::Ready(flushed)
     }
 
@@ -101,7 +133,10 @@ impl hyper::rt::Write for HyperStream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.unflushed.set(true);
+        self.sent.set(Sent::Part);
+        if self.mute {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
         Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 }

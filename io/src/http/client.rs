@@ -2,26 +2,38 @@
 
 use std::{
     cell::Cell,
-    fmt, io,
-    pin::pin,
+    fmt,
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
     rc::Rc,
+    task::{Poll, ready},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header, uri::Scheme};
-use hyper::client::conn::http1;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, uri::Scheme};
+use hyper::{
+    body::Body as _,
+    client::conn::{
+        TrySendError,
+        http1::{self, Connection, SendRequest},
+    },
+};
+use tokio::io::{AsyncRead as _, ReadBuf};
 
 use crate::{
     dns::{Names, Resolver},
     http::{
         Body, BodyError, Incoming,
         connect::{Outgoing, connect, stalled},
-        pool::{Lease, Pool, Target},
+        pool::{Detached, Lease, Pool, Target},
     },
-    hyper_stream::HyperStream,
-    time::timeout,
+    hyper_stream::{HyperStream, Sent},
+    oneshot,
+    stream::Stream,
+    time::{sleep, timeout},
     tls::ClientTls,
 };
 
@@ -42,6 +54,9 @@ pub struct ClientConfig {
     pub header_bytes_max: usize,
     /// A request that the server takes nothing of for so long fails. Default: 30 s.
     pub write_stall_max: Duration,
+    /// A response to a plain GET that takes longer is waited for without hyper and its buffers: a
+    /// long poll then needs less memory. Default: 1 s.
+    pub park_after: Duration,
 }
 
 impl Default for ClientConfig {
@@ -54,6 +69,7 @@ impl Default for ClientConfig {
             connections_max: 20_000,
             header_bytes_max: 64 << 10,
             write_stall_max: Duration::from_secs(30),
+            park_after: Duration::from_secs(1),
         }
     }
 }
@@ -184,7 +200,7 @@ impl Client {
         let (target, mut request) = address(request)?;
         let target = Rc::new(target);
         if let Some(lease) = self.0.pool.check_out(&target).await {
-            match exchange(lease, request, timeouts).await? {
+            match self.exchange(lease, request, timeouts).await? {
                 Attempt::Answered(response) => return Ok(response),
                 Attempt::Unsent(unsent) if unsent.body().body.is_buffered() => request = *unsent,
                 Attempt::Unsent(_) => return Err(closed_before_use()),
@@ -192,7 +208,7 @@ impl Client {
         }
         // Apart, since a new connection is rare, and its future would be part of every request's.
         let lease = Box::pin(self.connect(&target)).await?;
-        match exchange(lease, request, timeouts).await? {
+        match self.exchange(lease, request, timeouts).await? {
             Attempt::Answered(response) => Ok(response),
             Attempt::Unsent(_) => Err(closed_before_use()),
         }
@@ -215,38 +231,150 @@ impl Client {
             pool.room().await.ok_or(ClientError::Exhausted { max: config.connections_max })?;
         let stream = connect(target, names, tls, config.connect_timeout).await?;
         let stream = stream.with_stall_max(config.write_stall_max);
+        let wire = HyperStream::new(stream);
+        let sent = wire.sent();
+        let (sender, connection) = self.handshake(wire).await?;
+        Ok(pool.open(target, sender, connection, sent, permit))
+    }
+
+    async fn handshake(
+        &self,
+        wire: HyperStream,
+    ) -> Result<(SendRequest<Outgoing>, Connection<HyperStream, Outgoing>), ClientError> {
+        let config = &self.0.config;
         let handshake = http1::Builder::new()
             .max_buf_size(config.header_bytes_max.max(8 << 10))
-            .handshake(HyperStream::new(stream));
+            .handshake(wire);
         // hyper exchanges no bytes here, so there is nothing to wait for.
-        let (sender, connection) = timeout(config.connect_timeout, handshake)
+        timeout(config.connect_timeout, handshake)
             .await
             .map_err(|_| ClientError::HeaderTimeout)?
-            .map_err(broken)?;
-        Ok(pool.open(target, sender, connection, permit))
+            .map_err(broken)
+    }
+
+    async fn exchange(
+        &self,
+        mut lease: Lease,
+        request: Request<Outgoing>,
+        timeouts: Timeouts,
+    ) -> Result<Attempt, ClientError> {
+        let progress = Rc::clone(&request.body().progress);
+        progress.set(Instant::now());
+        // Apart, so that nothing of it is kept while a response that takes long is waited for.
+        let patience = stalled(&progress, timeouts.header);
+        match Box::pin(self.ask(&mut lease, request, patience)).await? {
+            Some(Ok(response)) => Ok(Attempt::Answered(response_of(response, lease, timeouts))),
+            Some(Err(mut error)) => match error.take_message() {
+                Some(request) => Ok(Attempt::Unsent(Box::new(request))),
+                None => Err(broken(error.into_error())),
+            },
+            None => {
+                let (response, lease) =
+                    self.park(lease, stalled(&progress, timeouts.header)).await?;
+                Ok(Attempt::Answered(response_of(response, lease, timeouts)))
+            }
+        }
+    }
+
+    /// Sends a request and waits for its response, or until it has taken so long that it can be
+    /// waited for without hyper: `None` then.
+    async fn ask(
+        &self,
+        lease: &mut Lease,
+        request: Request<Outgoing>,
+        patience: impl Future<Output = ()>,
+    ) -> Result<Option<Answer>, ClientError> {
+        lease.sent().set(Sent::Nothing);
+        let mut parks = is_plain(&request).then(|| sleep(self.0.config.park_after));
+        let mut answer = pin!(lease.sender().try_send_request(request));
+        let mut patience = pin!(patience);
+        poll_fn(|context| {
+            if let Poll::Ready(answer) = answer.as_mut().poll(context) {
+                return Poll::Ready(Ok(Some(answer)));
+            }
+            if let Some(sleep) = &mut parks
+                && Pin::new(sleep).poll(context).is_ready()
+            {
+                parks = None;
+                if lease.sent().get() == Sent::All {
+                    return Poll::Ready(Ok(None));
+                }
+            }
+            patience.as_mut().poll(context).map(|()| Err(ClientError::HeaderTimeout))
+        })
+        .await
+    }
+
+    /// Waits for the response without hyper, and has a new one read it: that one is given a request
+    /// made of nothing but the method, which is not sent.
+    async fn park(
+        &self,
+        lease: Lease,
+        patience: impl Future<Output = ()>,
+    ) -> Result<(Response<hyper::body::Incoming>, Lease), ClientError> {
+        let mut patience = pin!(patience);
+        let target = lease.target();
+        let gone = |error: oneshot::Abandoned| ClientError::Broken(error.into());
+        let Detached { mut stream, ahead, permit } = lease.detach().await.map_err(gone)?;
+        tracing::trace!("a response is waited for without hyper");
+        let ahead = if ahead.is_empty() {
+            match select(pin!(begin(&mut stream)), patience.as_mut()).await {
+                Either::Left((begins, _)) => begins.map_err(|it| ClientError::Broken(it.into()))?,
+                Either::Right(_) => return Err(ClientError::HeaderTimeout),
+            }
+        } else {
+            ahead
+        };
+        // Apart, since it is rare for a long poll to be anywhere but in the wait before.
+        Box::pin(async {
+            let wire = HyperStream::answering(ahead, stream);
+            let sent = wire.sent();
+            let (mut sender, connection) = self.handshake(wire).await?;
+            // Before hyper is polled for the first time: it would not expect the response.
+            let answer = sender.try_send_request(stand_in());
+            let lease = self.0.pool.open(&target, sender, connection, sent, permit);
+            match select(pin!(answer), patience).await {
+                Either::Left((Ok(response), _)) => Ok((response, lease)),
+                Either::Left((Err(error), _)) => Err(broken(error.into_error())),
+                Either::Right(_) => Err(ClientError::HeaderTimeout),
+            }
+        })
+        .await
     }
 }
 
-async fn exchange(
-    mut lease: Lease,
-    request: Request<Outgoing>,
-    timeouts: Timeouts,
-) -> Result<Attempt, ClientError> {
-    let progress = Rc::clone(&request.body().progress);
-    progress.set(Instant::now());
-    let answer = pin!(lease.sender().try_send_request(request));
-    let patience = pin!(stalled(&progress, timeouts.header));
-    let answer = match select(answer, patience).await {
-        Either::Left((answer, _)) => answer,
-        Either::Right(_) => return Err(ClientError::HeaderTimeout),
-    };
-    match answer {
-        Ok(response) => Ok(Attempt::Answered(response_of(response, lease, timeouts))),
-        Err(mut error) => match error.take_message() {
-            Some(request) => Ok(Attempt::Unsent(Box::new(request))),
-            None => Err(broken(error.into_error())),
-        },
-    }
+type Answer = Result<Response<hyper::body::Incoming>, TrySendError<Request<Outgoing>>>;
+
+/// What is read of a response before there is a hyper for it.
+const AHEAD_BYTES: usize = 512;
+
+/// Waits for the beginning of a response.
+async fn begin(stream: &mut Stream) -> io::Result<Bytes> {
+    poll_fn(|context| {
+        let mut space = [0; AHEAD_BYTES];
+        let mut space = ReadBuf::new(&mut space);
+        ready!(Pin::new(&mut *stream).poll_read(context, &mut space))?;
+        Poll::Ready(match space.filled() {
+            [] => Err(io::ErrorKind::UnexpectedEof.into()),
+            begin => Ok(Bytes::copy_from_slice(begin)),
+        })
+    })
+    .await
+}
+
+/// Whether any hyper would read the response to a request as the one does that has sent it: it is
+/// sent in one piece, and nothing but a response can follow.
+fn is_plain(request: &Request<Outgoing>) -> bool {
+    let stays = request.headers().get(header::CONNECTION).is_none_or(|it| it == "keep-alive");
+    let asks =
+        request.headers().keys().any(|name| [header::UPGRADE, header::EXPECT].contains(name));
+    *request.method() == Method::GET && stays && !asks && request.body().is_end_stream()
+}
+
+/// A request for which a plain one's response is read.
+fn stand_in() -> Request<Outgoing> {
+    let body = Outgoing { body: Body::empty(), progress: Rc::new(Cell::new(Instant::now())) };
+    Request::new(body)
 }
 
 fn response_of(

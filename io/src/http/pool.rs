@@ -13,14 +13,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use hyper::client::conn::http1::{Connection, SendRequest};
 use rustc_hash::FxHashMap;
 
 use crate::{
     gate::{Gate, Permit},
     http::{body::BodyError, connect::Outgoing, upgrade::Upgraded},
-    hyper_stream::HyperStream,
-    oneshot, task,
+    hyper_stream::{HyperStream, Sent},
+    oneshot,
+    stream::Stream,
+    task,
     time::{sleep, timeout},
 };
 
@@ -53,8 +56,18 @@ struct Idle {
 struct Link {
     sender: SendRequest<Outgoing>,
     leased: Rc<Cell<bool>>,
-    taken_over: oneshot::Receiver<Upgraded>,
-    _alive: oneshot::Sender<()>,
+    sent: Rc<Cell<Sent>>,
+    detached: oneshot::Receiver<Detached>,
+    /// Sending puts hyper away.
+    alive: oneshot::Sender<()>,
+}
+
+/// A connection without its hyper.
+pub(crate) struct Detached {
+    pub(crate) stream: Stream,
+    /// What hyper had read and not used.
+    pub(crate) ahead: Bytes,
+    pub(crate) permit: Permit,
 }
 
 /// The right to send one request on a connection.
@@ -107,24 +120,26 @@ impl Pool {
         target: &Rc<Target>,
         sender: SendRequest<Outgoing>,
         connection: Connection<HyperStream, Outgoing>,
+        sent: Rc<Cell<Sent>>,
         permit: Permit,
     ) -> Lease {
-        let (alive, abandoned) = oneshot::channel();
-        let (hand_over, taken_over) = oneshot::channel();
+        let (alive, leave) = oneshot::channel();
+        let (hand_over, detached) = oneshot::channel();
         let leased = Rc::new(Cell::new(true));
         let in_use = Rc::clone(&leased);
         drop(task::spawn(async move {
-            let ended = run(connection, abandoned).await;
-            drop(permit);
-            if let Some(connection) = ended
+            if let Some(connection) = run(connection, leave).await
                 && in_use.get()
             {
                 let parts = connection.into_parts();
-                // Nobody asks for it unless the response was an upgrade.
-                drop(hand_over.send(Upgraded::new(parts.io.stream, parts.read_buf)));
+                let stream = parts.io.stream;
+                // One without content may still keep hyper's buffer.
+                let ahead = if parts.read_buf.is_empty() { Bytes::new() } else { parts.read_buf };
+                // Nobody asks for it unless the response was an upgrade, or takes long.
+                drop(hand_over.send(Detached { stream, ahead, permit }));
             }
         }));
-        self.lease(Link { sender, leased, taken_over, _alive: alive }, target)
+        self.lease(Link { sender, leased, sent, detached, alive }, target)
     }
 
     fn lease(self: &Rc<Self>, link: Link, target: &Rc<Target>) -> Lease {
@@ -181,17 +196,17 @@ async fn sweep(pool: Weak<Pool>, idle_timeout: Duration) {
     }
 }
 
-/// Drives a connection until it ends, or nobody wants it any more.
+/// Drives a connection until it ends, or nobody wants it any more, or its hyper.
 async fn run(
     mut connection: Connection<HyperStream, Outgoing>,
-    abandoned: oneshot::Receiver<()>,
+    leave: oneshot::Receiver<()>,
 ) -> Option<Connection<HyperStream, Outgoing>> {
-    let mut abandoned = pin!(abandoned);
-    let ended = poll_fn(|context| {
-        if abandoned.as_mut().poll(context).is_ready() {
-            return Poll::Ready(None);
-        }
-        connection.poll_without_shutdown(context).map(Some)
+    let mut leave = pin!(leave);
+    let ended = poll_fn(|context| match leave.as_mut().poll(context) {
+        // Before hyper is polled: it would take in that nobody waits for its response.
+        Poll::Ready(Ok(())) => Poll::Ready(Some(Ok(()))),
+        Poll::Ready(Err(_)) => Poll::Ready(None),
+        Poll::Pending => connection.poll_without_shutdown(context).map(Some),
     })
     .await?;
     match ended {
@@ -217,8 +232,31 @@ impl Lease {
         }
     }
 
+    /// Where the connection leads.
+    pub(crate) fn target(&self) -> Rc<Target> {
+        Rc::clone(&self.target)
+    }
+
+    /// Whether all of the request is on its way.
+    pub(crate) fn sent(&self) -> &Cell<Sent> {
+        &self.link.sent
+    }
+
+    /// Takes hyper away from the connection, at whatever it is.
+    pub(crate) async fn detach(self) -> Result<Detached, oneshot::Abandoned> {
+        let Link { alive, detached, sender, .. } = self.link;
+        // It may just have ended by itself, which shows in what it leaves.
+        let _ended = alive.send(());
+        let detached = detached.await;
+        drop(sender);
+        detached
+    }
+
     /// The response was an upgrade.
     pub(crate) async fn upgraded(self) -> Result<Upgraded, BodyError> {
-        self.link.taken_over.await.map_err(BodyError::broken)
+        let Detached { stream, ahead, permit } =
+            self.link.detached.await.map_err(BodyError::broken)?;
+        drop(permit);
+        Ok(Upgraded::new(stream, ahead))
     }
 }

@@ -36,7 +36,7 @@ use crate::{
         call::{Answering, Call, TakeOver},
         listener::BoundSocket,
     },
-    hyper_stream::HyperStream,
+    hyper_stream::{HyperStream, Sent},
     stop::Stop,
     stream::Stream,
     task,
@@ -238,7 +238,8 @@ impl<H: Handler> Server<H> {
         let mut ahead = Bytes::new();
         loop {
             let wire = HyperStream::after(ahead, stream);
-            let ended = self.speak(wire, peer, &call).await?;
+            // Apart, so that nothing of it is kept while the connection waits without hyper.
+            let ended = Box::pin(self.speak(wire, peer, &call)).await?;
             stream = ended.stream;
             if !ended.parks {
                 return self.end(stream, ended.ahead, call.take_upgrade()).await;
@@ -287,21 +288,25 @@ impl<H: Handler> Server<H> {
         peer: SocketAddr,
         call: &Rc<Call>,
     ) -> io::Result<Ended> {
-        let unflushed = wire.unflushed();
+        let sent = wire.sent();
         let service = Service { server: Rc::clone(self), peer, call: Rc::clone(call) };
         let mut connection = hyper::server::conn::http1::Builder::new()
             .timer(HyperTimer)
             .header_read_timeout(self.config.header_timeout)
             .max_buf_size(self.config.header_bytes_max.max(8 << 10))
             .serve_connection(wire, service);
-        let parks = self.converse(&mut connection, call, &unflushed).await?;
+        let parks = self.converse(&mut connection, call, &sent).await?;
         // What hyper was given to poll must not take the handler with it.
         let handler = if parks { call.take_handler() } else { None };
         let parts = connection.into_parts();
         call.put_handler(handler);
         let (stream, rest) = parts.io.into_parts();
-        let ahead =
-            if rest.is_empty() { parts.read_buf } else { [parts.read_buf, rest].concat().into() };
+        let ahead = match (&*parts.read_buf, &*rest) {
+            // One without content may still keep hyper's buffer.
+            ([], []) => Bytes::new(),
+            (_, []) => parts.read_buf,
+            _ => [parts.read_buf, rest].concat().into(),
+        };
         Ok(Ended { stream, ahead, parks })
     }
 
@@ -311,7 +316,7 @@ impl<H: Handler> Server<H> {
         &self,
         connection: &mut hyper::server::conn::http1::Connection<HyperStream, Service<H>>,
         call: &Call,
-        unflushed: &Cell<bool>,
+        sent: &Cell<Sent>,
     ) -> io::Result<bool> {
         let mut stopped = pin!(self.stop.fired());
         let (mut patience, mut parks) = (None, None);
@@ -334,7 +339,8 @@ impl<H: Handler> Server<H> {
                     .poll(context)
                     .map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the server stops")));
             }
-            let Some(at) = call.parks_at(self.config.park_after).filter(|_| !unflushed.get())
+            let Some(at) =
+                call.parks_at(self.config.park_after).filter(|_| sent.get() != Sent::Part)
             else {
                 parks = None;
                 return Poll::Pending;

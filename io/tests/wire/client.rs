@@ -197,13 +197,14 @@ fn connections_over_the_limit_are_refused_and_idle_ones_make_room() {
     });
 }
 
-struct Authority {
+/// Whom only those believe who are told to.
+pub(crate) struct Authority {
     certificate: rcgen::Certificate,
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
         parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = rcgen::KeyPair::generate().unwrap();
@@ -211,7 +212,7 @@ impl Authority {
         Self { certificate, issuer: rcgen::Issuer::new(parameters, key) }
     }
 
-    fn server(&self) -> ServerTls {
+    pub(crate) fn server(&self) -> ServerTls {
         let key = rcgen::KeyPair::generate().unwrap();
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let parameters = rcgen::CertificateParams::new(names).unwrap();
@@ -220,10 +221,10 @@ impl Authority {
         ServerTls::from_pem(chain.as_bytes(), key.as_bytes()).unwrap()
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self, config: ClientConfig) -> Client {
         let roots = Roots::Pem(self.certificate.pem().into_bytes());
         let tls = ClientTls::new(&roots).unwrap();
-        Client::new(ClientConfig::default(), tls, Resolver::start().unwrap())
+        Client::new(config, tls, Resolver::start().unwrap())
     }
 }
 
@@ -233,7 +234,7 @@ fn private_authority_is_believed_by_who_trusts_it_and_by_nobody_else() {
         let authority = Authority::new();
         let config = ServerConfig { tls: Some(authority.server()), ..ServerConfig::default() };
         let server = Running::start(config, echo);
-        let trusting = authority.client();
+        let trusting = authority.client(ClientConfig::default());
         let body = vec![7; 300_000];
         for host in ["localhost", "127.0.0.1"] {
             let uri = format!("https://{host}:{}/", server.address.port());

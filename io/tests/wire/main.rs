@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod client;
+mod counted;
 mod lifetime;
 mod parked;
+mod parked_client;
 mod process;
 mod server;
 mod setup;

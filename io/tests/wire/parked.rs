@@ -5,10 +5,6 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -19,59 +15,16 @@ use luge_io::{
     http::{Body, Incoming, ServerConfig},
     oneshot, time,
 };
-use tracing::{Event, Metadata, Subscriber, span};
 
-use crate::setup::{PATIENCE, Running, on_each_driver};
-
-/// Counts the connections that were waiting without hyper.
-#[derive(Clone, Default)]
-struct Parked(Arc<AtomicUsize>);
-
-impl Subscriber for Parked {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("luge_io::http")
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        struct Says<'a>(&'a Parked);
-        impl tracing::field::Visit for Says<'_> {
-            fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                if format!("{value:?}").contains("waits without hyper") {
-                    self.0.0.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        }
-        event.record(&mut Says(self));
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
+use crate::{
+    counted::counted,
+    setup::{PATIENCE, Running},
+};
 
 /// Runs a test on each driver, and tells how many connections waited without
 /// hyper on each.
 fn parked<F: Future<Output = ()>>(test: impl Fn() -> F) -> Vec<usize> {
-    let counts = RefCell::new(Vec::new());
-    on_each_driver(|| {
-        let parked = Parked::default();
-        let guard = tracing::subscriber::set_default(parked.clone());
-        let (test, counts) = (test(), &counts);
-        async move {
-            test.await;
-            drop(guard);
-            counts.borrow_mut().push(parked.0.load(Ordering::Relaxed));
-        }
-    });
-    counts.into_inner()
+    counted("a connection waits without hyper", |_| test())
 }
 
 fn at_once() -> ServerConfig {
