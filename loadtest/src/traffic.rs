@@ -18,6 +18,8 @@ pub enum Kind {
     Sync,
     /// A room's member list, or one member.
     Members,
+    /// A filter to be stored.
+    Filter,
     /// Everything else.
     Other,
 }
@@ -33,6 +35,8 @@ pub struct Count {
     pub bytes_in: u64,
     /// Bytes of the answers' bodies.
     pub bytes_out: u64,
+    /// Requests that name a stored filter.
+    pub named_filters: u64,
 }
 
 impl AddAssign for Count {
@@ -41,6 +45,7 @@ impl AddAssign for Count {
         self.answered += other.answered;
         self.bytes_in += other.bytes_in;
         self.bytes_out += other.bytes_out;
+        self.named_filters += other.named_filters;
     }
 }
 
@@ -89,14 +94,23 @@ impl Homeserver {
             answered: u64::from(answer.is_some()),
             bytes_in: if is_new { bytes_in as u64 } else { 0 },
             bytes_out: answer.unwrap_or_default() as u64,
+            named_filters: u64::from(is_new && names_filter(request)),
         };
     }
+}
+
+fn names_filter(request: &Request) -> bool {
+    let query = Query::parse(&request.query);
+    query.get("filter").is_some_and(|filter| !filter.starts_with('{'))
 }
 
 fn kind(request: &Request) -> Kind {
     if request.path.ends_with("/sync") {
         let query = Query::parse(&request.query);
         return if query.get("since").is_some() { Kind::Sync } else { Kind::FirstSync };
+    }
+    if request.path.ends_with("/filter") {
+        return Kind::Filter;
     }
     if request.path.contains("/members") || request.path.contains("/state/m.room.member") {
         return Kind::Members;

@@ -62,6 +62,8 @@ pub struct ServerLimits {
     pub fetches_max: usize,
     /// Access tokens whose owner is remembered, on each shard.
     pub tokens_max: usize,
+    /// Users whose stored filters are remembered, on each shard.
+    pub filters_max: usize,
     /// Bytes of requests that are remembered as read, since clients send the same
     /// ones again and again; on each shard.
     pub known_requests_bytes_max: usize,
@@ -96,6 +98,7 @@ impl Default for ServerLimits {
             parse_inline_bytes_max: 64 << 10,
             fetches_max: 32,
             tokens_max: 65_536,
+            filters_max: 100_000,
             known_requests_bytes_max: 32 << 20,
             helper_jobs_max: 1_024,
             connect_timeout_ms: 10_000,

@@ -105,6 +105,7 @@ impl Homeserver {
         let user_id = call.owner.user_id.as_str();
         let missing = || Refusal::not_found("Account data not found");
         match (call.method, segments) {
+            ("POST", ["filter"]) => self.store_filter(user_id, &call.request.json()?),
             ("GET", ["account_data", kind]) => Ok(self.account_data(user_id, kind)?.clone()),
             ("PUT", ["account_data", kind]) => {
                 self.set_account_data(user_id, kind, call.request.json()?);
@@ -137,6 +138,25 @@ impl Homeserver {
             }
             _ => Err(unrecognized()),
         }
+    }
+
+    fn store_filter(&mut self, user_id: &str, filter: &Value) -> Result<Value, Refusal> {
+        if !self.options.stores_filters {
+            return Err(unrecognized());
+        }
+        let user = self.users.get_mut(user_id).ok_or_else(unrecognized)?;
+        let filter = filter.to_string();
+        // The same filter is stored once, as by Synapse.
+        let place = user.filters.iter().position(|it| *it == filter).unwrap_or_else(|| {
+            user.filters.push(filter);
+            user.filters.len() - 1
+        });
+        Ok(json!({"filter_id": place.to_string()}))
+    }
+
+    /// Loses every filter that was stored.
+    pub fn forget_filters(&mut self) {
+        self.users.values_mut().for_each(|user| user.filters.clear());
     }
 
     fn account_data(&self, user_id: &str, kind: &str) -> Result<&Value, Refusal> {

@@ -102,7 +102,7 @@ impl Homeserver {
         if let Some(reply) = self.faults.take_instead(&owner.user_id) {
             return Ok(Handled::Answer(Answer::Ready(reply)));
         }
-        let sync = SyncRequest::parse(self, &query)?;
+        let sync = SyncRequest::parse(self, &owner.user_id, &query)?;
         if sync.since.is_none()
             && let Some(body) = self.prepared.remove(&owner.user_id)
         {

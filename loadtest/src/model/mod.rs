@@ -73,6 +73,8 @@ pub struct Options {
     pub timeline_limit_max: usize,
     /// The longest long poll, in milliseconds. Default: 60,000.
     pub timeout_ms_max: u64,
+    /// Whether filters can be stored (`POST …/filter`). Default: true.
+    pub stores_filters: bool,
 }
 
 impl Default for Options {
@@ -82,6 +84,7 @@ impl Default for Options {
             to_device_events_max: 100,
             timeline_limit_max: 100,
             timeout_ms_max: 60_000,
+            stores_filters: true,
         }
     }
 }
@@ -103,6 +106,8 @@ pub struct User {
     pub rooms: BTreeMap<String, UserRoom>,
     /// Global account data by type, with when it changed.
     pub account_data: BTreeMap<String, (u64, Value)>,
+    /// Filters that were stored, each by its place, as they were sent.
+    pub filters: Vec<String>,
     /// When anything last changed that a `/sync` of this user may show.
     pub stream: u64,
 }

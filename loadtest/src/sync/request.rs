@@ -1,4 +1,4 @@
-//! What a `/sync` request asks for: its query parameters and its inline filter.
+//! What a `/sync` request asks for: its query parameters and its filter.
 
 use std::collections::BTreeSet;
 
@@ -90,7 +90,7 @@ impl Filter {
 
 impl SyncRequest {
     /// Reads the query of a `/sync` request.
-    pub fn parse(homeserver: &Homeserver, query: &Query) -> Result<Self, Refusal> {
+    pub fn parse(homeserver: &Homeserver, user_id: &str, query: &Query) -> Result<Self, Refusal> {
         let number = |name: &str| match query.get(name) {
             None => Ok(0),
             Some(text) => text.parse::<u64>().map_err(|_| {
@@ -112,7 +112,15 @@ impl SyncRequest {
             Some(text) if text.starts_with('{') => {
                 Filter::parse(text, homeserver.options.timeline_limit_max)?
             }
-            Some(_) => return Err(Refusal::not_found("No such filter")),
+            Some(id) => {
+                let stored = homeserver
+                    .users
+                    .get(user_id)
+                    .and_then(|user| user.filters.get(id.parse::<usize>().ok()?));
+                let stored =
+                    stored.ok_or_else(|| Refusal::new(400, "M_INVALID_PARAM", "No such filter"))?;
+                Filter::parse(stored, homeserver.options.timeline_limit_max)?
+            }
         };
         let asked = flag("use_state_after") || flag("org.matrix.msc4222.use_state_after");
         Ok(Self {

@@ -1,16 +1,17 @@
 //! Requests to the homeserver, and refusals made of its answers.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use luge_core::shard::{PollOrder, PollOutcome, Refusal};
 use luge_io::{
     http::{Body, BodyError, Client, ClientError, Incoming, Timeouts},
-    time,
+    time::{self, clock},
 };
 use serde::Deserialize;
 
+use super::filter::{self, Filters, Way};
 use crate::config::ServerLimits;
 
 /// The homeserver, as one shard reaches it.
@@ -19,6 +20,7 @@ pub struct Homeserver {
     client: Client,
     base: String,
     limits: ServerLimits,
+    filters: Rc<Filters>,
 }
 
 /// A homeserver URL that cannot be used.
@@ -64,7 +66,8 @@ impl Homeserver {
         if !usable {
             return Err(UrlError { url: url.to_owned() });
         }
-        Ok(Self { client, base, limits: limits.clone() })
+        let filters = Rc::new(Filters::new(limits.filters_max));
+        Ok(Self { client, base, limits: limits.clone(), filters })
     }
 
     /// Asks for something that is read whole.
@@ -75,10 +78,23 @@ impl Homeserver {
         patience: Duration,
         bytes_max: usize,
     ) -> Result<Response<Bytes>, ClientError> {
-        let request = Request::get(format!("{}{path}", self.base))
+        self.ask(Method::GET, path, token, Body::empty(), (patience, bytes_max)).await
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        token: &str,
+        body: Body,
+        (patience, bytes_max): (Duration, usize),
+    ) -> Result<Response<Bytes>, ClientError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
             .header(header::AUTHORIZATION, format!("Bearer {token}"))
             .header(header::ACCEPT, "application/json")
-            .body(Body::empty())
+            .body(body)
             .map_err(|error| ClientError::Broken(error.into()))?;
         let body_chunk = Duration::from_millis(self.limits.body_timeout_ms);
         let timeouts = Timeouts { header: patience, body_chunk };
@@ -114,23 +130,88 @@ impl Homeserver {
         }
     }
 
-    /// One `/sync`.
-    pub(super) async fn sync(&self, order: &PollOrder) -> Result<Bytes, PollOutcome> {
-        let waits = Duration::from_millis(order.timeout_ms);
-        let patience = match order.since {
-            None => Duration::from_millis(self.limits.initial_sync_timeout_ms),
-            Some(_) => waits + self.answer_timeout(),
+    /// One `/sync` of the user with this id.
+    pub(super) async fn sync(
+        &self,
+        order: &PollOrder,
+        user_id: Option<&str>,
+    ) -> Result<Bytes, PollOutcome> {
+        let stored = match self.filters.way(order, clock::now_ms()) {
+            Way::Inline => None,
+            Way::Stored(id) => Some(id),
+            // Apart, since it is rare, and its future would be part of every poll's.
+            Way::Store => Box::pin(self.store_filter(order, user_id)).await,
         };
-        let path = sync_path(order);
-        let bytes_max = self.limits.sync_bytes_max;
-        let answer = self.get(&path, &order.token.secret, patience, bytes_max).await;
-        let answer = answer.map_err(|error| PollOutcome::Failed(unreachable(&error)))?;
+        let answer = self.sync_once(order, stored.as_deref()).await?;
+        let is_stored = stored.is_some();
+        match answer.status() {
+            StatusCode::OK => return Ok(answer.into_body()),
+            // Before it can be thought to be about `since`: an id that is not known
+            // gets the same answers.
+            StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND if is_stored => {
+                tracing::debug!("the homeserver does not know a stored filter");
+                self.filters.note(order.user, None, clock::now_ms());
+            }
+            status => {
+                if is_stored && status.is_server_error() {
+                    self.filters.doubt(order.user);
+                }
+                return Err(poll_outcome(&answer, order.since.is_some()));
+            }
+        }
+        let answer = Box::pin(self.sync_once(order, None)).await?;
         if answer.status() == StatusCode::OK {
             return Ok(answer.into_body());
         }
         Err(poll_outcome(&answer, order.since.is_some()))
     }
+
+    /// One request, with the filter that is stored under this id, or in its URL.
+    async fn sync_once(
+        &self,
+        order: &PollOrder,
+        stored: Option<&str>,
+    ) -> Result<Response<Bytes>, PollOutcome> {
+        let waits = Duration::from_millis(order.timeout_ms);
+        let patience = match order.since {
+            None => Duration::from_millis(self.limits.initial_sync_timeout_ms),
+            Some(_) => waits + self.answer_timeout(),
+        };
+        let path = sync_path(order, stored);
+        let bytes_max = self.limits.sync_bytes_max;
+        let answer = self.get(&path, &order.token.secret, patience, bytes_max).await;
+        answer.map_err(|error| PollOutcome::Failed(unreachable(&error)))
+    }
+
+    /// Has the homeserver store the order's filter: the id that it gives.
+    async fn store_filter(&self, order: &PollOrder, user_id: Option<&str>) -> Option<Rc<str>> {
+        #[derive(Deserialize)]
+        struct Stored {
+            filter_id: String,
+        }
+        let path = format!("/_matrix/client/v3/user/{}/filter", escaped(user_id?));
+        let limits = (self.answer_timeout(), ERROR_BYTES_MAX);
+        let filter = Body::from(filter::text(order));
+        let answer = self.ask(Method::POST, &path, &order.token.secret, filter, limits).await.ok();
+        let answer = answer.filter(|answer| answer.status() == StatusCode::OK);
+        let stored = answer.and_then(|it| serde_json::from_slice::<Stored>(it.body()).ok());
+        let id = stored.map(|it| it.filter_id).filter(|id| is_filter_id(id));
+        if id.is_none() {
+            tracing::debug!("the homeserver stores no filter");
+        }
+        self.filters.note(order.user, id.as_deref(), clock::now_ms());
+        id.map(Into::into)
+    }
 }
+
+/// Whether an id can stand for a filter: one that begins with a brace would be
+/// read as a filter itself.
+fn is_filter_id(id: &str) -> bool {
+    (1..=FILTER_ID_BYTES_MAX).contains(&id.len()) && !id.starts_with('{')
+}
+
+/// Bytes of a stored filter's id.
+const FILTER_ID_BYTES_MAX: usize = 255;
 
 /// Bytes of a body that are read before the shard's other tasks have their turn.
 /// A body whose bytes are all there is otherwise read in one go, and holds the
@@ -175,17 +256,12 @@ pub(super) enum Denied {
     Unknown(Refusal),
 }
 
-fn sync_path(order: &PollOrder) -> String {
-    let limit = if order.since.is_some() { 50 } else { 20 };
-    let rooms = if order.with_rooms { "" } else { r#""rooms":[],"# };
-    let filter = format!(
-        r#"{{"presence":{{"not_types":["*"]}},"room":{{{rooms}"timeline":{{"limit":{limit}}},"state":{{"lazy_load_members":true,"include_redundant_members":true}}}}}}"#
-    );
+fn sync_path(order: &PollOrder, stored: Option<&str>) -> String {
+    let filter = stored.map_or_else(|| escaped(&filter::text(order)), escaped);
     let mut path = format!(
         "/_matrix/client/v3/sync?set_presence=offline&timeout={}&use_state_after=true\
-         &org.matrix.msc4222.use_state_after=true&filter={}",
+         &org.matrix.msc4222.use_state_after=true&filter={filter}",
         order.timeout_ms,
-        escaped(&filter)
     );
     if let Some(since) = &order.since {
         path.push_str("&since=");
@@ -270,7 +346,7 @@ pub(super) fn not_json(what: &str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::Cell, rc::Rc};
+    use std::cell::Cell;
 
     use luge_core::{
         id::{DeviceNumber, UserNumber},
@@ -338,7 +414,7 @@ mod tests {
             (order(Some("s/1"), true, 30_000), 30_000, filter("", 50), "&since=s%2F1"),
         ] {
             assert_eq!(
-                sync_path(&order),
+                sync_path(&order, None),
                 format!(
                     "/_matrix/client/v3/sync?set_presence=offline&timeout={timeout_ms}\
                      &use_state_after=true&org.matrix.msc4222.use_state_after=true\
@@ -346,6 +422,26 @@ mod tests {
                 )
             );
         }
+    }
+
+    #[test]
+    fn a_stored_filter_stands_in_the_url_by_its_id_alone() {
+        let order = PollOrder {
+            user: UserNumber(1),
+            device: DeviceNumber(1),
+            token: Token { key: [0; 32], secret: "t".into() },
+            since: Some("s".to_owned()),
+            with_rooms: true,
+            timeout_ms: 30_000,
+            asked_ms: 0,
+        };
+        assert_eq!(
+            sync_path(&order, Some("a/1")),
+            "/_matrix/client/v3/sync?set_presence=offline&timeout=30000&use_state_after=true\
+             &org.matrix.msc4222.use_state_after=true&filter=a%2F1&since=s"
+        );
+        assert!(is_filter_id("0") && is_filter_id("3f_a-b"));
+        assert!(!is_filter_id("") && !is_filter_id("{}") && !is_filter_id(&"i".repeat(256)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod ask;
 mod fetch;
+mod filter;
 mod poll;
 mod take;
 

@@ -10,7 +10,10 @@ use super::{
 /// Polls once and has the ledger take in what comes. The outcome is known when
 /// that is durable (INV-6).
 pub async fn poll(homeserver: &Homeserver, taker: &Taker, order: &PollOrder) -> PollOutcome {
-    let body = match homeserver.sync(order).await {
+    let world = taker.ledger().world();
+    let user_id = world.user_id(order.user).cloned();
+    drop(world);
+    let body = match homeserver.sync(order, user_id.as_deref()).await {
         Ok(body) => body,
         Err(outcome) => return outcome,
     };

@@ -9,6 +9,7 @@ mod harness;
 mod answers;
 mod devices;
 mod door;
+mod filter;
 mod log;
 mod repair;
 mod tokens;
