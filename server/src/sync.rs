@@ -109,7 +109,8 @@ impl Handler for Endpoint {
             };
         }
         match &self.front {
-            Some(front) => front.pass(request, peer).await,
+            // Apart, or what it needs would be part of every long poll.
+            Some(front) => Box::pin(front.pass(request, peer)).await,
             None => front::error(
                 StatusCode::NOT_FOUND,
                 "M_UNRECOGNIZED",
@@ -142,6 +143,20 @@ impl Endpoint {
         dialect: Dialect,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Refused> {
+        // Apart, so that nothing of it is kept while the answer is waited for: that is what most
+        // clients do most of the time.
+        let (guard, answer) = Box::pin(self.ask(dialect, request)).await?;
+        let answer = answer.await;
+        guard.answered();
+        answer.map(answered).map_err(|_| stopping())
+    }
+
+    /// Reads a request, finds out who asks, and passes it on to their shard.
+    async fn ask(
+        &self,
+        dialect: Dialect,
+        request: Request<Incoming>,
+    ) -> Result<(Guard<'_>, oneshot::Receiver<Answer>), Refused> {
         let query = decoded_query(request.uri().query().unwrap_or_default());
         let secret = access_token(request.headers(), &query).ok_or_else(|| {
             refused(StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN", "the request has no access token")
@@ -164,9 +179,7 @@ impl Endpoint {
         };
         let sent = self.config.shards.send_to_user(owner.user, Message::Asked(Box::new(asked)));
         sent.map_err(|error| unsent(&error))?;
-        let answer = answer.await;
-        guard.answered();
-        answer.map(answered).map_err(|_| stopping())
+        Ok((guard, answer))
     }
 
     fn request(

@@ -59,7 +59,8 @@ impl Shard {
         let view = layered(&self.world, below);
         let Some(on_shard) = self.users.get_mut(&user) else { return };
         let devices = &mut on_shard.devices;
-        let it = devices.entry(device).or_insert_with(|| Device::load(device, &view, now_ms));
+        let it =
+            devices.entry(device).or_insert_with(|| Box::new(Device::load(device, &view, now_ms)));
         it.note_token(token, if confirmed { now_ms } else { 0 }, tokens_max);
     }
 

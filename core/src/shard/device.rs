@@ -22,7 +22,8 @@ pub(super) struct Device {
     pub(super) poller: Poller,
     /// Those that were never found valid first, then by their last use.
     pub(super) tokens: Vec<KnownToken>,
-    pub(super) slots: BTreeMap<String, Slot>,
+    /// Boxed, since a map keeps room for eleven.
+    pub(super) slots: BTreeMap<String, Box<Slot>>,
     /// Requests whose token is yet to be known to be valid, each with the name of
     /// the connection that it is for, in the order in which they came.
     pub(super) arrivals: Vec<(String, Held)>,
@@ -112,7 +113,8 @@ impl Device {
             let stored = archive.and_then(ConnectionRecord::decode);
             let fresh =
                 |connection: &Connection| now_ms.saturating_sub(connection.used_ms) <= age_ms_max;
-            Slot { connection: stored.filter(fresh), used_ms: now_ms, ..Slot::default() }
+            let connection = stored.filter(fresh);
+            Box::new(Slot { connection, used_ms: now_ms, ..Slot::default() })
         })
     }
 

@@ -65,7 +65,7 @@ impl Shard {
             self.plan_rooms_check(user);
             let Some(on_shard) = self.users.get_mut(&user) else { continue };
             let polled = |device: &&super::device::Device| device.poller.phase != Phase::Idle;
-            let mut tokens = on_shard.devices.values().filter(polled);
+            let mut tokens = on_shard.devices.values().map(Box::as_ref).filter(polled);
             let token = tokens.find_map(|device| device.newest_token()).cloned();
             let Some(token) = token.filter(|_| on_shard.user.rooms_known) else { continue };
             on_shard.rooms_checked_ms = self.now_ms;

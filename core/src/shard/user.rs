@@ -13,7 +13,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct OnShard {
     pub(super) user: User,
-    pub(super) devices: BTreeMap<DeviceNumber, Device>,
+    /// Boxed, since a map keeps room for eleven.
+    pub(super) devices: BTreeMap<DeviceNumber, Box<Device>>,
     /// When anything was last asked for them, unix milliseconds.
     pub(super) used_ms: u64,
     /// When their rooms were last compared with the homeserver's, unix
@@ -74,7 +75,7 @@ impl Shard {
     }
 
     pub(super) fn device(&self, user: UserNumber, device: DeviceNumber) -> Option<&Device> {
-        self.users.get(&user)?.devices.get(&device)
+        self.users.get(&user)?.devices.get(&device).map(Box::as_ref)
     }
 
     pub(super) fn device_mut(
@@ -82,6 +83,6 @@ impl Shard {
         user: UserNumber,
         device: DeviceNumber,
     ) -> Option<&mut Device> {
-        self.users.get_mut(&user)?.devices.get_mut(&device)
+        self.users.get_mut(&user)?.devices.get_mut(&device).map(Box::as_mut)
     }
 }
