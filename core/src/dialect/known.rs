@@ -1,11 +1,12 @@
 //! Requests that were read before. A client sends the same body again and again
 //! and changes no more than its position: what was read of it is kept, and
-//! shared by all requests with that body.
+//! shared by all requests with that body. Where the position is in the body, it
+//! is left out of what is compared.
 
 use rustc_hash::FxHashMap;
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::Xxh3;
 
-use super::{RequestError, RequestLimits, parse, simplified};
+use super::{RequestError, RequestLimits, parse, simplified, v4};
 use crate::{
     id::UserNumber,
     request::{Dialect, Request},
@@ -52,23 +53,42 @@ impl KnownRequests {
         (user, user_id): (UserNumber, &str),
         limits: &RequestLimits,
     ) -> Result<Request, RequestError> {
-        if dialect != Dialect::Simplified {
-            // There a body has its request's position in it, or little else.
-            return parse(dialect, query, body, user_id, limits);
+        match dialect {
+            Dialect::Simplified => {
+                let key = (user, digest(dialect, &[body]));
+                let read = || simplified::parse_body(body, user_id, limits);
+                simplified::with_query(self.known(key, bytes_of(body), read)?, query, limits)
+            }
+            Dialect::V4 => {
+                let Some(v4::Cut { before, position, behind }) = v4::cut(body, limits) else {
+                    return v4::parse(body, limits);
+                };
+                let key = (user, digest(dialect, &[before, behind]));
+                let read = || v4::parse(body, limits);
+                let request = self.known(key, bytes_of(body), read)?;
+                Ok(Request { position: position.map(str::to_owned), ..request })
+            }
+            // There a body has little in it but what is new.
+            Dialect::Msc3575 => parse(dialect, query, body, user_id, limits),
         }
-        let key = (user, xxh3_128(body));
-        let known = self.young.get(&key).cloned();
-        let request = if let Some(known) = known {
-            known
-        } else {
-            let request = match self.old.remove(&key) {
-                Some(known) => known,
-                None => simplified::parse_body(body, user_id, limits)?,
-            };
-            self.remember(key, &request, bytes_of(body));
-            request
+    }
+
+    /// The request with this key, else what `read` finds, which is remembered.
+    fn known(
+        &mut self,
+        key: Key,
+        bytes: usize,
+        read: impl FnOnce() -> Result<Request, RequestError>,
+    ) -> Result<Request, RequestError> {
+        if let Some(known) = self.young.get(&key) {
+            return Ok(known.clone());
+        }
+        let request = match self.old.remove(&key) {
+            Some(known) => known,
+            None => read()?,
         };
-        simplified::with_query(request, query, limits)
+        self.remember(key, &request, bytes);
+        Ok(request)
     }
 
     fn remember(&mut self, key: Key, request: &Request, bytes: usize) {
@@ -83,6 +103,18 @@ impl KnownRequests {
         self.young_bytes += bytes;
         self.young.insert(key, request.clone());
     }
+}
+
+/// A digest of the parts of a body in a dialect. No text has the byte that
+/// separates them.
+fn digest(dialect: Dialect, parts: &[&[u8]]) -> u128 {
+    let mut digest = Xxh3::new();
+    digest.update(&[dialect as u8]);
+    for part in parts {
+        digest.update(part);
+        digest.update(&[0xff]);
+    }
+    digest.digest128()
 }
 
 /// About how many bytes of memory what is read of a body takes. Each value
@@ -136,6 +168,59 @@ mod tests {
         assert_eq!(read(&mut known, ME, &body("d")).conn_id, "d");
         let broken = known.parse(Dialect::Simplified, &[], b"{", ME, &RequestLimits::default());
         assert!(broken.is_err());
+    }
+
+    /// Goal: a body that has its position in it is read once as well, whichever
+    /// position it has, and means what it means when it is read anew.
+    #[test]
+    fn a_body_is_known_whatever_position_is_in_it() {
+        let mut known = KnownRequests::new(1 << 20);
+        let limits = RequestLimits::default();
+        let rest = r#""conn_id":"c","timeout":5,"lists":{"a":{"timeline_limit":1,"required_state":{}}},"x":{"pos":"no"}"#;
+        let bodies = [
+            format!(r#"{{"pos":"1_1",{rest}}}"#),
+            format!(r#"{{"pos":"1_23",{rest}}}"#),
+            format!(r#"{{"pos":"",{rest}}}"#),
+        ];
+        let mut read = |body: &str| {
+            let read = known.parse(Dialect::V4, &[], body.as_bytes(), ME, &limits);
+            let anew = parse(Dialect::V4, &[], body.as_bytes(), ME.1, &limits);
+            assert_eq!(read, anew, "{body}");
+            read.map(|request| request.lists)
+        };
+        let first = read(&bodies[0]).unwrap();
+        for body in &bodies {
+            assert!(Arc::ptr_eq(&read(body).unwrap(), &first), "{body}");
+        }
+        let last = format!(r#"{{{rest},"pos":"1_1"}}"#);
+        assert!(!Arc::ptr_eq(&read(&last).unwrap(), &first), "another text");
+        // Whatever is unusual is read anew, with what is wrong.
+        for unusual in [
+            format!("{{{rest}}}"),
+            format!(r#"{{"pos":null,{rest}}}"#),
+            format!(r#"{{"pos":5,{rest}}}"#),
+            format!(r#"{{"pos":"1_1","pos":"1_2",{rest}}}"#),
+            format!(r#"{{"pos":"1_1","p\u006fs":"1_2",{rest}}}"#),
+            format!(r#"{{"pos":"1_\u0031",{rest}}}"#),
+            format!(r#"{{"pos":"1_1",{rest}}} {{}}"#),
+            format!(r#"{{"pos":"1_1",{rest}"#),
+            r#"["pos"]"#.to_owned(),
+            String::new(),
+        ] {
+            let _ = read(&unusual);
+            let _ = read(&unusual);
+        }
+    }
+
+    /// Goal: what one dialect means by a body, another need not.
+    #[test]
+    fn a_body_is_known_in_its_dialect_alone() {
+        let mut known = KnownRequests::new(1 << 20);
+        let limits = RequestLimits::default();
+        for dialect in [Dialect::Simplified, Dialect::V4, Dialect::Simplified, Dialect::V4] {
+            let read = known.parse(dialect, &[], br#"{"conn_id":"c"}"#, ME, &limits).unwrap();
+            assert_eq!(read.dialect, dialect);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod read;
 mod write;
 
 pub use read::parse;
+pub(super) use read::{Cut, cut};
 pub use write::write;
 
 /// The path that this dialect is served at.

@@ -18,6 +18,7 @@ use crate::{
     request::{
         Dialect, ListRequest, Request, RequiredState, RoomConfig, SharedConfigs, StatePattern,
     },
+    upstream::scan::{Cursor, Kind},
 };
 
 const NAMES: Names =
@@ -47,6 +48,45 @@ pub fn parse(body: &[u8], limits: &RequestLimits) -> Result<Request> {
     };
     request.check_size(limits.size)?;
     Ok(request)
+}
+
+/// A body without its position.
+pub(in crate::dialect) struct Cut<'a> {
+    pub(in crate::dialect) before: &'a [u8],
+    pub(in crate::dialect) position: Option<&'a str>,
+    pub(in crate::dialect) behind: &'a [u8],
+}
+
+/// Cuts the position out of a body; `None` where the body is not as usual.
+pub(in crate::dialect) fn cut<'a>(body: &'a [u8], limits: &RequestLimits) -> Option<Cut<'a>> {
+    let text = std::str::from_utf8(body).ok()?;
+    let mut cursor = Cursor::new(text);
+    if cursor.kind().ok()? != Kind::Object {
+        return None;
+    }
+    let mut walk = cursor.object().ok()?;
+    let mut position = None;
+    while let Some(key) = cursor.key(&mut walk).ok()? {
+        if key.escaped() {
+            return None;
+        }
+        let kind = cursor.kind().ok()?;
+        let range = cursor.skip(limits.depth_max).ok()?;
+        if key.decode()? == "pos" {
+            let value = text.get(range.clone())?.strip_prefix('"')?.strip_suffix('"')?;
+            let is_plain = kind == Kind::String && !value.contains('\\') && position.is_none();
+            position = Some((range, value)).filter(|_| is_plain);
+            position.as_ref()?;
+        }
+    }
+    cursor.end().ok()?;
+    Some(match position {
+        Some((range, value)) => {
+            let (before, behind) = (&body[..range.start], &body[range.end..]);
+            Cut { before, position: Some(value), behind }
+        }
+        None => Cut { before: body, position: None, behind: &[] },
+    })
 }
 
 /// A presence that there is; what it says is not passed on, since pollers are
