@@ -80,8 +80,8 @@ pub struct ServerLimits {
     pub body_timeout_ms: u64,
     /// Milliseconds that a stop may take.
     pub stop_timeout_ms: u64,
-    /// Milliseconds after which a request that is still to be answered is waited
-    /// for with less memory.
+    /// Milliseconds after which a request that is still to be answered, a client's
+    /// or one to the homeserver, is waited for with less memory.
     pub light_wait_after_ms: u64,
 }
 

@@ -246,6 +246,7 @@ fn write_ready_file(path: &Path, url: &str) -> io::Result<()> {
 fn client(parts: &Parts) -> Client {
     let config = ClientConfig {
         connect_timeout: Duration::from_millis(parts.config.limits.connect_timeout_ms),
+        park_after: Duration::from_millis(parts.config.limits.light_wait_after_ms),
         ..ClientConfig::default()
     };
     Client::new(config, parts.tls.clone(), parts.resolver.clone())

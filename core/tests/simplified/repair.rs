@@ -11,7 +11,12 @@ use crate::{
         name, state, waiting,
     },
 };
-use luge_core::{connection::Want, ledger::LedgerLimits, request::Dialect, shard::ShardLimits};
+use luge_core::{
+    connection::{AnswerLimits, Want},
+    ledger::LedgerLimits,
+    request::Dialect,
+    shard::ShardLimits,
+};
 
 const MIDDLE_MS: u64 = 2_000;
 
@@ -185,6 +190,46 @@ fn removals_beyond_the_limit_have_the_room_sent_again() {
     luge.sync(&alice, joined("!r:x", &[name("$n2", ALICE, "N2")]));
     let answer = luge.ask(&alice, at(position(&answer), request("x")));
     assert_eq!(answer["rooms"]["!r:x"].get("initial"), None);
+}
+
+/// Goal: who was sent an entry is told that it is gone, also where it is forgotten
+/// that it was asked for.
+#[test]
+fn what_was_removed_is_told_also_where_it_is_forgotten_who_has_it() {
+    for dialect in [Dialect::Simplified, Dialect::V4, Dialect::Msc3575] {
+        let answers = AnswerLimits { earlier_bytes_max: 1, ..AnswerLimits::default() };
+        let mut luge = Luge::with(ShardLimits { answers, ..ShardLimits::default() });
+        luge.speak(dialect);
+        let alice = luge.sign_in(ALICE, "A");
+        luge.sync(&alice, joined("!r:x", &first_events()));
+        luge.sync(&alice, joined("!s:x", &beginning("$s", &[ALICE, BOB])));
+        let request = |room: &str, kind: &str| {
+            let state = match dialect {
+                Dialect::V4 => json!({"include": [{"type": kind, "state_key": ""}]}),
+                Dialect::Simplified | Dialect::Msc3575 => json!([[kind, ""]]),
+            };
+            let mut request = json!({"room_subscriptions": {
+                room: {"timeline_limit": 1, "required_state": state},
+            }});
+            if dialect == Dialect::Msc3575 {
+                let other = if room == "!r:x" { "!s:x" } else { "!r:x" };
+                request["unsubscribe_rooms"] = json!([other]);
+            }
+            request
+        };
+        let first = luge.ask(&alice, request("!r:x", "m.room.topic"));
+        assert_eq!(required(&first, "!r:x"), ["$t"], "{dialect:?}");
+        let second = luge.ask(&alice, at(position(&first), request("!s:x", "m.room.create")));
+        reset(&mut luge, &alice, &without(&first_events(), &["$t"]));
+        let third = luge.ask(&alice, at(position(&second), request("!r:x", "m.room.topic")));
+        let room = &third["rooms"]["!r:x"];
+        if dialect == Dialect::V4 {
+            let stub = json!([{"type": "m.room.topic", "state_key": ""}]);
+            assert_eq!(room["required_state"], stub);
+        } else {
+            assert_eq!(room["initial"], true, "{dialect:?}: {room}");
+        }
+    }
 }
 
 /// Goal: how many are kept is configured.
