@@ -306,7 +306,8 @@ impl<'a> Gate<'a> {
     pub fn timeline(&self, after: Sequence, until: Sequence, limit: u64) -> Stretch {
         let first = self.visible.0.min(self.of_user.history_from);
         let mut last = self.visible.1.min(until.0);
-        let mut stretch = Stretch::default();
+        let more_before = self.is_another_stay(after, first);
+        let mut stretch = Stretch { more_before, ..Stretch::default() };
         if !self.is_joined() && !self.of_user.ending.is_empty() {
             let Some(before) = self.ending(after, limit, &mut stretch) else {
                 stretch.more_before = true;
@@ -347,7 +348,7 @@ impl<'a> Gate<'a> {
             true
         });
         // A segment that begins with a gap has history before it, stored or not.
-        stretch.more_before |= closed || self.is_another_stay(after, first);
+        stretch.more_before |= closed;
         stretch.events.reverse();
         stretch
     }

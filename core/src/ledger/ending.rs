@@ -247,7 +247,11 @@ impl Fold<'_> {
             history_from: if first > sure_end { NOTHING } else { before.history_from },
             ..known.clone()
         };
-        if let Some((first, last)) = self.whole_run(own.room.number, own.told).filter(|_| is_told) {
+        // Clients know an end that they were told of by its number.
+        let is_known = !is_found && own_event == before.own_event;
+        let run = self.whole_run(own.room.number, own.told);
+        let run = run.filter(|(_, last)| is_told && (!is_known || *last == before.since));
+        if let Some((first, last)) = run {
             return UserRoomRecord { since: last, ending: Vec::new(), ..begun_at(first) };
         }
         // Of an end that was found without its event, the event tells more: not

@@ -131,12 +131,23 @@ impl Books {
         self.stretch(who).more_before
     }
 
+    /// What somebody may see who was told of everything up to a number: event ids,
+    /// and whether something is missing before them.
+    pub(crate) fn visible_after(&self, who: Who, told: Sequence) -> (Vec<String>, bool) {
+        let stretch = self.stretch_after(who, told);
+        let ids = stretch.events.into_iter().map(|event| event.record.event_id);
+        (ids.collect(), stretch.more_before)
+    }
+
     fn stretch(&self, who: Who) -> Stretch {
+        self.stretch_after(who, Sequence::default())
+    }
+
+    fn stretch_after(&self, who: Who, told: Sequence) -> Stretch {
         let id = self.world.user_id(who.user).expect("a user has an id");
         let user = User::load(who.user, Arc::clone(id), &self.world, &self.tables);
         let gate = Gate::new(&self.tables, self.room(), &user, self.world.sequence);
-        let all = (Sequence::default(), Sequence(u64::MAX), u64::MAX);
-        gate.map(|gate| gate.timeline(all.0, all.1, all.2)).unwrap_or_default()
+        gate.map(|gate| gate.timeline(told, Sequence(u64::MAX), u64::MAX)).unwrap_or_default()
     }
 
     /// Whether a user may see the entry of the state that there is now.

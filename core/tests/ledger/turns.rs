@@ -159,3 +159,38 @@ fn a_kick_in_history_by_a_clock_that_is_ahead_ends_no_stay_that_began_after_it()
     books.poll(alice, vec![RoomBatch { limited: true, ..left(timeline) }]);
     assert_eq!(books.of_user(bob).unwrap().membership, Membership::Join);
 }
+
+#[test]
+fn who_was_told_of_what_may_be_an_earlier_stay_is_told_of_the_hole() {
+    for others_know_it_all in [true, false] {
+        let (mut books, [alice, bob]) = shared();
+        let told = books.world.sequence;
+        let leave = || member_after("leave22", BOB, "join", "leave");
+        let mut events = messages(&["m20", "m21"]);
+        if others_know_it_all {
+            events.push(leave());
+            books.poll(alice, vec![limited(events)]);
+        } else {
+            books.poll(alice, vec![limited(events)]);
+            books.poll(alice, vec![with_state(limited(messages(&["m30"])), vec![leave()])]);
+        }
+        books.poll(bob, vec![RoomBatch { limited: true, ..left(vec![message("m21"), leave()]) }]);
+        let expected = ["m21", "leave22"].map(str::to_owned).to_vec();
+        assert_eq!(books.visible_after(bob, told), (expected, true), "{others_know_it_all}");
+    }
+}
+
+#[test]
+fn an_end_keeps_its_number_when_more_is_told_of_it() {
+    let (mut books, [alice, bob]) = shared();
+    let second = books.sign_in(BOB, "B");
+    let leave = || member_after("leave11", BOB, "join", "leave");
+    books.poll(alice, vec![with_state(limited(messages(&["m20"])), vec![leave()])]);
+    let since = books.of_user(bob).unwrap().since;
+    books.poll(bob, vec![RoomBatch { limited: true, ..left(vec![message("m9"), leave()]) }]);
+    assert_eq!(books.of_user(bob).unwrap().since, since);
+    books.poll(alice, vec![limited(vec![message("m9"), leave(), message("m12")])]);
+    books.poll(second, vec![RoomBatch { limited: true, ..left(vec![message("m9"), leave()]) }]);
+    assert_eq!(books.of_user(bob).unwrap().since, since);
+    assert_eq!(books.visible(bob), ["m9", "leave11"]);
+}
