@@ -4,25 +4,67 @@
 use std::sync::Arc;
 
 use super::{
-    command::{ConnectionWrite, MemberList, Reply},
+    command::{ConnectionWrite, MemberList, Reply, WholeList},
     fold::Fold,
 };
 use crate::{
-    id::{RoomNumber, UserNumber},
-    record::{Membership, Place, key},
+    id::{RoomNumber, Sequence, UserNumber},
+    record::{Membership, Place, StateRecord, key},
+    request::MEMBER,
+    upstream::SyncEvent,
     view::Table,
+    world::Room,
 };
+
+impl MemberList {
+    /// A fetched list in parts of `at_once` members, which go to the ledger one
+    /// after another.
+    pub fn in_parts(
+        room: RoomNumber,
+        (user, knew): (UserNumber, Sequence),
+        events: &[SyncEvent],
+        at_once: usize,
+    ) -> Vec<Self> {
+        let user_ids = events.iter().filter_map(|event| event.state_key.clone()).collect();
+        let part = |events: &[SyncEvent]| Self { room, events: events.to_vec(), whole: None };
+        let mut parts: Vec<Self> = events.chunks(at_once.max(1)).map(part).collect();
+        let mut last = parts.pop().unwrap_or_else(|| part(&[]));
+        last.whole = Some(WholeList { user, knew, user_ids });
+        parts.push(last);
+        parts
+    }
+}
 
 impl Fold<'_> {
     pub(super) fn members(&mut self, list: MemberList) -> Reply {
         let Some(room) = self.ledger.world.room(list.room) else { return Reply::Done };
         let mut room = (**room).clone();
         self.fetched_members(&mut room, &list.events);
-        if list.complete {
+        if let Some(whole) = &list.whole {
             self.members_complete(&mut room);
+            self.doubt_unlisted(&mut room, whole);
         }
         self.set_room(room);
         Reply::Done
+    }
+
+    /// Puts the room's state in doubt where it has somebody in the room whom the
+    /// list does not have: they left in a gap, and only the state has the event.
+    fn doubt_unlisted(&mut self, room: &mut Room, list: &WholeList) {
+        let mut is_doubtful = false;
+        self.scan(Table::State, &key::state_of_type(room.number, MEMBER), &mut |_, archive| {
+            is_doubtful = StateRecord::access(archive).is_some_and(|member| {
+                member.kind == *MEMBER
+                    && member.changed.to_native() <= list.knew.0
+                    && member.membership.as_deref() != Some("leave")
+                    && !list.user_ids.contains(member.state_key.as_str())
+            });
+            !is_doubtful
+        });
+        if is_doubtful {
+            room.suspected = self.next();
+            self.suspect(list.user, room.number);
+        }
     }
 
     pub(super) fn prev_batch(&mut self, room: RoomNumber, sequence: u64, token: String) -> Reply {

@@ -117,8 +117,19 @@ pub struct MemberList {
     pub room: RoomNumber,
     /// Member events, state only.
     pub events: Vec<SyncEvent>,
-    /// Whether these are all joined and invited members.
-    pub complete: bool,
+    /// Whom the whole list has, where this is the last part of it.
+    pub whole: Option<WholeList>,
+}
+
+/// A member list that was fetched apart: all but those who have left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WholeList {
+    /// For whom it was fetched: they were in the room.
+    pub user: UserNumber,
+    /// The homeserver knew everything up to this number when it was asked.
+    pub knew: Sequence,
+    /// The user ids.
+    pub user_ids: BTreeSet<String>,
 }
 
 /// See [`Command::State`]; [`RoomState::in_parts`] makes them.

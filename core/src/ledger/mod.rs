@@ -28,7 +28,7 @@ use std::{
 
 pub use command::{
     Applied, Change, Command, ConnectionWrite, Delta, DeviceChange, History, MemberList, Polled,
-    Reply, RoomState, SignIn, UserChange,
+    Reply, RoomState, SignIn, UserChange, WholeList,
 };
 use fold::Fold;
 pub(crate) use history::HISTORY_MAX;

@@ -154,7 +154,7 @@ fn state_that_was_fetched_apart_and_is_later_than_the_end_is_not_shown() {
     let room = books.number();
     let events =
         vec![member("join30", CAROL, "join"), member("join4", "@erin:example.org", "join")];
-    books.apply(Command::Members(MemberList { room, events, complete: false }));
+    books.apply(Command::Members(MemberList { room, events, whole: None }));
     books.poll(bob, vec![end_of_bob(&["m6"])]);
     assert_eq!(books.visible(bob).last().unwrap(), "leave11");
     assert!(!books.sees_state(bob, "m.room.member", CAROL));
@@ -220,7 +220,7 @@ fn an_end_that_a_member_list_told_first_has_the_leave_for_its_event() {
     let renamed = || member_after("rename6", BOB, "join", "join");
     books.poll(alice, vec![joined(vec![renamed()])]);
     let (room, events) = (books.number(), vec![leaves("leave11", BOB)]);
-    books.apply(Command::Members(MemberList { room, events, complete: false }));
+    books.apply(Command::Members(MemberList { room, events, whole: None }));
     books.poll(bob, vec![left(vec![renamed(), leaves("leave11", BOB)])]);
     assert_eq!(books.own_event(bob).as_deref(), Some("leave11"));
 }

@@ -1,7 +1,7 @@
 //! One poller, rule by rule: what is stored, and whom it concerns.
 
 use luge_core::{
-    ledger::{Command, MemberList, Reply},
+    ledger::{Command, MemberList, Reply, WholeList},
     record::Membership,
     upstream::{Summary, SyncBatch},
     view::{Table, View},
@@ -48,7 +48,7 @@ fn an_event_that_was_only_state_moves_into_the_timeline_when_it_comes_there() {
     books.apply(Command::Members(MemberList {
         room: books.number(),
         events: vec![member("join2", CAROL, "join")],
-        complete: true,
+        whole: Some(WholeList::default()),
     }));
     assert!(!books.state_record("m.room.member", CAROL).unwrap().place.timeline);
     assert!(!books.stored().contains(&"join2".to_owned()));

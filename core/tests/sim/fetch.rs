@@ -3,7 +3,7 @@
 use luge_core::{
     connection::{HistoryWant, Want},
     id::RoomNumber,
-    ledger::{Command, History, MemberList, RoomState},
+    ledger::{Command, History, MemberList, RoomState, WholeList},
     shard::{Event, FetchOrder},
     upstream::{Limits, SyncEvent, parse_event},
 };
@@ -82,7 +82,11 @@ impl Simulation {
         let indices: Vec<usize> = members.collect();
         let events = events(of, &indices);
         self.tell_members(number, &indices, heard);
-        Command::Members(MemberList { room, events, complete })
+        let whole = complete.then(|| {
+            let user_ids = events.iter().filter_map(|event| event.state_key.clone()).collect();
+            WholeList { user: order.user, knew: order.knew, user_ids }
+        });
+        Command::Members(MemberList { room, events, whole })
     }
 
     fn state(

@@ -230,6 +230,7 @@ impl Simulation {
             answers: AnswerLimits { rooms_max: ROOMS_MAX, ..AnswerLimits::default() },
             backoff_max_ms: 2_000,
             save_every_ms: 1_000,
+            repair_interval_ms: 5_000,
             ..ShardLimits::default()
         };
         let shard =

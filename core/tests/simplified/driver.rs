@@ -303,8 +303,14 @@ impl Luge {
             luge_core::upstream::parse_event(&member.to_string(), &Limits::default())
                 .expect("the event is sound")
         });
-        let events = events.collect();
-        self.command(Command::Members(MemberList { room, events, complete }));
+        let events: Vec<_> = events.collect();
+        let mut list = MemberList { room, events, whole: None };
+        if complete {
+            let who = (order.user, order.knew);
+            let parts = MemberList::in_parts(room, who, &list.events, usize::MAX);
+            list = parts.into_iter().next().expect("a list has one part at least");
+        }
+        self.command(Command::Members(list));
         self.apply(Event::Fetched { want: order.want, succeeded: true });
     }
 

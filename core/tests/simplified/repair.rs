@@ -534,3 +534,28 @@ fn rooms_are_compared_after_a_gap_and_now_and_then() {
     luge.wait(8_000_000);
     assert_eq!(checks(&luge), 0, "nobody asks for her");
 }
+
+/// Goal: who is known as a member and is not in the list of them has left, and
+/// is told of by the event that says so; who is in it puts nothing in doubt.
+#[test]
+fn who_is_not_in_the_list_of_members_has_left() {
+    let members = || list(1, json!([["m.room.member", "*"]]));
+    let [alice_in, bob_in] = [("$r-join-a", ALICE), ("$r-join-b", BOB)];
+    for is_listed in [true, false] {
+        let (mut luge, alice) = room();
+        let ticket = luge.send(&alice, members());
+        let mut listed = vec![member(alice_in.0, alice_in.1, "join")];
+        listed.extend(is_listed.then(|| member(bob_in.0, bob_in.1, "join")));
+        luge.give_members(&mut listed, true);
+        let answer = luge.body(ticket);
+        assert_eq!(required(&answer, "!r:x"), ["$r-join-a", "$r-join-b"]);
+        luge.wait(MIDDLE_MS);
+        assert_eq!(orders(&luge), usize::from(!is_listed));
+        if !is_listed {
+            let left = [member("$bye", BOB, "leave")];
+            luge.give_state(&[without(&first_events(), &["$r-join-b"]), left.to_vec()].concat());
+            let answer = luge.ask(&alice, at(position(&answer), members()));
+            assert_eq!(required(&answer, "!r:x"), ["$bye"]);
+        }
+    }
+}

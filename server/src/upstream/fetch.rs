@@ -106,14 +106,8 @@ async fn members(
         let count = set_asides.count;
         tracing::warn!(room_id = &*order.room_id, count, "malformed members set aside");
     }
-    let mut lists: Vec<MemberList> = events
-        .chunks(MEMBERS_AT_ONCE)
-        .map(|events| MemberList { room, events: events.to_vec(), complete: false })
-        .collect();
-    match lists.last_mut() {
-        Some(last) => last.complete = true,
-        None => lists.push(MemberList { room, events: Vec::new(), complete: true }),
-    }
+    let who = (order.user, order.knew);
+    let lists = MemberList::in_parts(room, who, &events, MEMBERS_AT_ONCE);
     Some(lists.into_iter().map(Command::Members).collect())
 }
 
@@ -216,7 +210,7 @@ async fn member(
     let body = get(homeserver, order, &path).await?;
     let event = upstream::parse_event(std::str::from_utf8(&body).ok()?, &Limits::default()).ok()?;
     let is_it = event.kind == "m.room.member" && event.state_key.as_deref() == Some(user_id);
-    is_it.then(|| Command::Members(MemberList { room, events: vec![event], complete: false }))
+    is_it.then(|| Command::Members(MemberList { room, events: vec![event], whole: None }))
 }
 
 /// The token for paging back from before an event. The answer brings the state
