@@ -138,6 +138,10 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// How long it waits for a shard whose inbox is full before it looks again.
 const BACKLOG_PATIENCE: Duration = Duration::from_millis(2);
 
+/// How long answers that say nothing wait for others of the kind. A device is not
+/// polled meanwhile, of the 30 s that a poll is held.
+const GATHERED: Duration = Duration::from_millis(200);
+
 impl Thread {
     fn run(&mut self, inbox: &Inbox<Order>, group_max: usize) {
         let mut orders = Vec::with_capacity(group_max);
@@ -147,6 +151,9 @@ impl Thread {
             let waited = inbox.wait_blocking(&mut orders, group_max, patience);
             self.send_backlog();
             finished = matches!(waited, Waited::Closed);
+            if self.backlog.is_empty() {
+                gather(inbox, &mut orders, group_max);
+            }
             let jobs: Vec<Job> = orders
                 .drain(..)
                 .filter_map(|order| match order {
@@ -273,6 +280,27 @@ impl Thread {
                 Err(error) => return fatal_commit(&error),
             }
         }
+    }
+}
+
+/// Waits a moment for more orders while nobody waits for those that are here:
+/// what is written together costs one write to the disk.
+fn gather(inbox: &Inbox<Order>, orders: &mut Vec<Order>, group_max: usize) {
+    let deadline = Instant::now() + GATHERED;
+    let mut seen = 0;
+    while seen < orders.len() && orders.len() < group_max {
+        let now_ms = clock::now_ms();
+        let can_wait = |order: &Order| match order {
+            Order::Job(job) => job.command.can_wait(now_ms),
+            Order::Finish => false,
+        };
+        if !orders[seen..].iter().all(can_wait) {
+            return;
+        }
+        seen = orders.len();
+        let left = deadline.saturating_duration_since(Instant::now());
+        // Without news there is nothing more to wait for.
+        inbox.wait_blocking(orders, group_max - seen, left);
     }
 }
 

@@ -110,6 +110,21 @@ pub struct Polled {
     pub batch: SyncBatch,
 }
 
+/// How long the homeserver must have had nothing to tell, in milliseconds, for
+/// the answer that says so to wait for others.
+const HELD_MS: u64 = 10_000;
+
+impl Command {
+    /// Whether nobody waits for the command to be durable: it is the answer to a
+    /// poll that ended only because its time was over, and says nothing but how
+    /// far it reaches.
+    pub fn can_wait(&self, now_ms: u64) -> bool {
+        let Self::Polled(polled) = self else { return false };
+        let held_ms = now_ms.saturating_sub(polled.asked_ms);
+        polled.since.is_some() && held_ms >= HELD_MS && polled.batch.says_nothing()
+    }
+}
+
 /// See [`Command::Members`].
 #[derive(Debug)]
 pub struct MemberList {

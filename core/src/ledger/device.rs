@@ -36,6 +36,7 @@ impl Fold<'_> {
         if !is_due || !last_part {
             return;
         }
+        let before = record.clone();
         // Without a new `since` the homeserver gives the same messages again, and nothing tells them
         // from new ones.
         let to_device = batch.next_batch.as_ref().map(|_| &batch.to_device);
@@ -74,9 +75,12 @@ impl Fold<'_> {
             let followed = self.ledger.followed.entry(poll.user).or_default();
             *followed = poll.knew.max(*followed);
         }
-        self.set_device_record(poll.device, &record);
-        // The shard reads the record again.
-        self.device_change(poll.user, poll.device);
+        // The answer of a homeserver where nothing happens is not worth a commit.
+        if record != before {
+            self.set_device_record(poll.device, &record);
+            // The shard reads the record again.
+            self.device_change(poll.user, poll.device);
+        }
     }
 
     pub(super) fn settle_to_device(

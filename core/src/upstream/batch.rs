@@ -181,3 +181,15 @@ pub struct SyncBatch {
     /// How many things were not used.
     pub set_aside_count: u64,
 }
+
+impl SyncBatch {
+    /// Whether the answer says nothing beside how far it reaches, and how many
+    /// keys there are.
+    pub fn says_nothing(&self) -> bool {
+        self.rooms.is_empty()
+            && self.account_data.is_empty()
+            && self.to_device.is_empty()
+            && self.device_lists_changed.is_empty()
+            && self.device_lists_left.is_empty()
+    }
+}

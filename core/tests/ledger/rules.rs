@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::table::{
     ALICE, BOB, Books, CAROL, Who, create, event, invited, joined, left, member, member_after,
-    message, messages, name, redaction, sign_in, stripped, with_state,
+    message, messages, name, polled, redaction, sign_in, stripped, with_state,
 };
 
 fn begun() -> (Books, Who) {
@@ -33,6 +33,44 @@ fn names_keep_their_numbers() {
     assert_eq!(again, Reply::SignedIn(alice.user, alice.device));
     let third = books.sign_in(BOB, "B");
     assert!(third.device > bob.device);
+}
+
+/// Goal: the pollers of a homeserver where nothing happens write nothing.
+#[test]
+fn an_answer_that_says_nothing_and_goes_nowhere_is_not_written() {
+    let (mut books, alice) = begun();
+    let answer = |next_batch: &str, keys: &str| SyncBatch {
+        next_batch: Some(next_batch.to_owned()),
+        one_time_keys_count: Some(keys.into()),
+        ..SyncBatch::default()
+    };
+    let since = books.device(alice).unwrap().since;
+    let first = books.apply(polled(alice, since, answer("s", "{}")));
+    assert!(!first.writes.is_empty() && !first.change.is_empty());
+    let since = books.device(alice).unwrap().since;
+    assert_eq!(since.as_deref(), Some("s"));
+    let same = books.apply(polled(alice, since.clone(), answer("s", "{}")));
+    assert!(same.writes.is_empty() && same.change.is_empty(), "{:?}", same.writes);
+    let keys = books.apply(polled(alice, since, answer("s", r#"{"k":1}"#)));
+    assert!(!keys.writes.is_empty() && !keys.change.is_empty(), "keys were claimed");
+}
+
+/// Goal: only who has nothing to wait for waits.
+#[test]
+fn only_a_poll_that_was_held_long_and_says_nothing_can_wait_to_be_durable() {
+    let alice = begun().1;
+    let poll = |since: Option<&str>, batch: SyncBatch| {
+        polled(alice, since.map(str::to_owned), batch).can_wait(40_000)
+    };
+    let quiet = SyncBatch { next_batch: Some("s".to_owned()), ..SyncBatch::default() };
+    assert!(poll(Some("s"), quiet.clone()));
+    assert!(!poll(None, quiet.clone()), "a client waits for it");
+    assert!(!polled(alice, Some("s".to_owned()), quiet.clone()).can_wait(9_999), "it catches up");
+    let told = SyncBatch { to_device: vec!["{}".into()], ..quiet.clone() };
+    assert!(!poll(Some("s"), told));
+    let told = SyncBatch { device_lists_left: vec![BOB.to_owned()], ..quiet };
+    assert!(!poll(Some("s"), told));
+    assert!(!Command::ForgetToken([0; 32]).can_wait(40_000));
 }
 
 #[test]
