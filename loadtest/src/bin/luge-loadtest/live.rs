@@ -85,6 +85,10 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const MARK: &str = "sent-at-";
 /// Events of the room in one response, so that a client that is behind gets all.
 const TIMELINE: u32 = 20;
+/// Clients that come at once.
+const ARRIVALS: u32 = 8;
+/// For what the last arrivals set off.
+const SETTLING: Duration = Duration::from_millis(500);
 /// Rates tried in a search.
 const TRIES_MAX: u32 = 12;
 
@@ -195,14 +199,18 @@ impl Stage {
         limits: &mut Vec<(u32, u32)>,
     ) -> Result<(), Failure> {
         let seen = Rc::new(Seen::new(clock::monotonic()));
-        let progress = Progress::new("clients come", self.devices.len() as u64);
-        for device in std::mem::take(&mut self.devices) {
-            device.first_contact(PATIENCE).await?;
-            drop(task::spawn(follow(device.with_timeline(TIMELINE), Rc::clone(&seen))));
-            progress.advance();
+        let devices = std::mem::take(&mut self.devices);
+        come(&devices).await?;
+        let waiting = Rc::new(Cell::new(0));
+        for device in devices {
+            let device = device.with_timeline(TIMELINE);
+            drop(task::spawn(follow(device, Rc::clone(&seen), Rc::clone(&waiting))));
         }
-        drop(progress);
-        sleep(Duration::from_millis(500)).await;
+        let deadline = clock::monotonic() + PATIENCE;
+        while waiting.get() < self.clients && clock::monotonic() < deadline {
+            sleep(Duration::from_millis(20)).await;
+        }
+        sleep(SETTLING).await;
         for rate in &arguments.rates {
             say(&format!("{} clients, {rate} messages a second", self.clients));
             outcomes.push(self.hold(*rate, arguments.seconds, &seen).await?);
@@ -341,8 +349,34 @@ impl Seen {
     }
 }
 
-/// A client that waits for news until it is over.
-async fn follow(device: Device, seen: Rc<Seen>) {
+/// Lets every client be known, before any waits: who comes into a room changes its
+/// state, and whoever waits there would be told of all who come later.
+async fn come(devices: &[Device]) -> Result<(), Failure> {
+    let progress = Rc::new(Progress::new("clients come", devices.len() as u64));
+    let devices = Rc::new(RefCell::new(devices.to_vec()));
+    let arrivals: Vec<_> = (0..ARRIVALS)
+        .map(|_| {
+            let (devices, progress) = (Rc::clone(&devices), Rc::clone(&progress));
+            task::spawn(async move {
+                loop {
+                    let next = devices.borrow_mut().pop();
+                    let Some(device) = next else { return Ok(()) };
+                    device.first_contact(PATIENCE).await?;
+                    progress.advance();
+                }
+            })
+        })
+        .collect();
+    for arrival in arrivals {
+        let arrived: Result<(), Failure> = arrival.await;
+        arrived?;
+    }
+    Ok(())
+}
+
+/// A client that waits for news until it is over; `waiting` counts those that
+/// have begun to.
+async fn follow(device: Device, seen: Rc<Seen>, waiting: Rc<Cell<u32>>) {
     let mut position = None;
     while !seen.over.get() {
         let timeout_ms = if position.is_some() { 30_000 } else { 0 };
@@ -351,6 +385,9 @@ async fn follow(device: Device, seen: Rc<Seen>) {
             sleep(Duration::from_millis(50)).await;
             continue;
         };
+        if timeout_ms == 0 && position.is_none() {
+            waiting.set(waiting.get() + 1);
+        }
         position = answer.position().ok();
         seen.note(&answer.body, answer.at);
     }
