@@ -8,7 +8,7 @@
 
 mod ranges;
 
-use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+use std::{borrow::Borrow, cmp::Ordering, collections::BTreeMap, ops::Bound, sync::Arc};
 
 use imbl::OrdMap;
 
@@ -140,6 +140,63 @@ pub const KEY_BYTES_MAX: usize = 511;
 /// Writes that are published but not yet durable.
 pub type Pending = OrdMap<(Table, Box<[u8]>), Option<Arc<[u8]>>>;
 
+/// Where a record is. Lets one be looked up by a key that is lent.
+trait Place {
+    fn place(&self) -> (Table, &[u8]);
+}
+
+impl Place for (Table, Box<[u8]>) {
+    fn place(&self) -> (Table, &[u8]) {
+        (self.0, &self.1)
+    }
+}
+
+impl Place for (Table, &[u8]) {
+    fn place(&self) -> (Table, &[u8]) {
+        *self
+    }
+}
+
+impl PartialEq for dyn Place + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.place() == other.place()
+    }
+}
+
+impl Eq for dyn Place + '_ {}
+
+impl PartialOrd for dyn Place + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// As the owned keys are ordered.
+impl Ord for dyn Place + '_ {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.place().cmp(&other.place())
+    }
+}
+
+impl<'a> Borrow<dyn Place + 'a> for (Table, Box<[u8]>) {
+    fn borrow(&self) -> &(dyn Place + 'a) {
+        self
+    }
+}
+
+/// What is pending under a key, else what `below` gives.
+pub(crate) fn pending_or<'a>(
+    pending: &'a Pending,
+    (table, key): (Table, &[u8]),
+    below: impl FnOnce() -> Option<&'a [u8]>,
+) -> Option<&'a [u8]> {
+    if pending.is_empty() {
+        return below();
+    }
+    let place: &dyn Place = &(table, key);
+    pending.get(place).map_or_else(below, Option::as_deref)
+}
+
 /// A view of pending writes on top of another view.
 #[derive(Clone, Copy, Debug)]
 pub struct Layered<'a, V: ?Sized> {
@@ -151,13 +208,7 @@ pub struct Layered<'a, V: ?Sized> {
 
 impl<V: View + ?Sized> View for Layered<'_, V> {
     fn get(&self, table: Table, key: &[u8]) -> Option<&[u8]> {
-        if self.pending.is_empty() {
-            return self.below.get(table, key);
-        }
-        match self.pending.get(&(table, Box::from(key))) {
-            Some(value) => value.as_deref(),
-            None => self.below.get(table, key),
-        }
+        pending_or(self.pending, (table, key), || self.below.get(table, key))
     }
 
     fn scan(&self, table: Table, from: &[u8], to: &[u8], direction: Direction, visit: Visit<'_>) {
@@ -280,7 +331,8 @@ impl MemoryTables {
 
 impl View for MemoryTables {
     fn get(&self, table: Table, key: &[u8]) -> Option<&[u8]> {
-        self.0.get(&(table, Box::from(key))).map(|value| &**value)
+        let place: &dyn Place = &(table, key);
+        self.0.get(place).map(|value| &**value)
     }
 
     fn scan(&self, table: Table, from: &[u8], to: &[u8], direction: Direction, visit: Visit<'_>) {

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     id::{DeviceNumber, RoomNumber, Sequence, UserNumber},
     record::{DeviceRecord, RoomRecord, TokenRecord, key},
-    view::{Direction, Layered, Pending, Table, View, Visit, Write},
+    view::{Direction, Layered, Pending, Table, View, Visit, Write, pending_or},
     world::Room,
 };
 
@@ -55,10 +55,7 @@ impl<'a> Fold<'a> {
     }
 
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Option<&[u8]> {
-        match self.own.get(&(table, Box::from(key))) {
-            Some(value) => value.as_deref(),
-            None => self.view.get(table, key),
-        }
+        pending_or(&self.own, (table, key), || self.view.get(table, key))
     }
 
     pub(super) fn scan(&self, table: Table, prefix: &[u8], visit: Visit<'_>) {

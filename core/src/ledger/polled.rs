@@ -108,7 +108,10 @@ impl Fold<'_> {
         }
         self.user_room_polled(poll, &room, (&batch, &told.timeline), &chunk);
         if let Some(of_user) = self.user_room(poll.user, &room) {
-            room.local_users.insert(poll.user, ());
+            // One that is there anew is compared with the old one, user by user.
+            if !room.local_users.contains_key(&poll.user) {
+                room.local_users.insert(poll.user, ());
+            }
             if room.bump_stamp == 0 {
                 room.bump_stamp = of_user.since_ms;
             }
