@@ -46,7 +46,8 @@ pub struct ClientConfig {
     pub timeouts: Timeouts,
     /// An unused connection is closed after this. Default: 15 s, less than servers wait.
     pub idle_timeout: Duration,
-    /// Unused connections kept for each server. Default: 64.
+    /// Unused connections kept for each server. Default: 20,000, as many as there may be: those who
+    /// were all answered at once ask again at once.
     pub idle_per_host_max: usize,
     /// Connections at once, used or not. Default: 20,000.
     pub connections_max: usize,
@@ -65,7 +66,7 @@ impl Default for ClientConfig {
             connect_timeout: Duration::from_secs(10),
             timeouts: Timeouts::default(),
             idle_timeout: Duration::from_secs(15),
-            idle_per_host_max: 64,
+            idle_per_host_max: 20_000,
             connections_max: 20_000,
             header_bytes_max: 64 << 10,
             write_stall_max: Duration::from_secs(30),

@@ -2,7 +2,8 @@
 //! when they are clean.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
     io::{Read, Write},
     net::{SocketAddr, TcpListener},
     rc::Rc,
@@ -10,11 +11,12 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::pending;
+use futures_util::future::{join_all, pending};
 use http::{Request, Response};
 use luge_io::{
     dns::Resolver,
     http::{Body, BodyError, Client, ClientConfig, ClientError, Incoming, ServerConfig, Timeouts},
+    stop::Stop,
     tls::{ClientTls, Roots, ServerTls},
 };
 
@@ -33,6 +35,37 @@ fn connection_is_kept_between_requests() {
         for _ in 0..20 {
             assert_eq!(text(client.send(get(&server.uri("/"))).await.unwrap()).await, first);
         }
+        server.end().await;
+    });
+}
+
+/// Goal: a crowd that is answered at one time asks again without new connections.
+#[test]
+fn as_many_connections_are_kept_as_were_in_use_at_once() {
+    const CROWD: usize = 100;
+    on_each_driver(|| async {
+        let (all_here, arrived) = (Stop::new(), Rc::new(Cell::new(0)));
+        let server = Running::start(ServerConfig::default(), move |request, peer| {
+            let (all_here, arrived) = (all_here.clone(), Rc::clone(&arrived));
+            async move {
+                arrived.set(arrived.get() + 1);
+                if arrived.get() == CROWD {
+                    all_here.fire(PATIENCE);
+                }
+                all_here.fired().await;
+                port_of_peer(request, peer).await
+            }
+        });
+        let (client, uri) = (client(ClientConfig::default()), server.uri("/"));
+        let ask = || async {
+            let each =
+                (0..CROWD).map(|_| async { text(client.send(get(&uri)).await.unwrap()).await });
+            join_all(each).await.into_iter().collect::<BTreeSet<String>>()
+        };
+        let first = ask().await;
+        assert_eq!(first.len(), CROWD);
+        let second = ask().await;
+        assert!(second.is_subset(&first), "{:?}", second.difference(&first));
         server.end().await;
     });
 }
