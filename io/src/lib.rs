@@ -103,6 +103,7 @@ pub mod oneshot;
 pub mod open_files;
 pub mod shards;
 pub mod signal;
+pub mod slice;
 pub mod stop;
 mod stream;
 pub mod task;

@@ -14,7 +14,10 @@ use std::{
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::driver::{Driver, RING_ENTRIES_DEFAULT, Runtime};
+use crate::{
+    driver::{Driver, RING_ENTRIES_DEFAULT, Runtime},
+    slice,
+};
 
 /// How many shards are started at most: more threads than any machine has use for.
 pub const SHARDS_MAX: usize = 1024;
@@ -141,6 +144,9 @@ impl Starting {
         let ring_entries = config.ring_entries;
         let body = move || {
             pin(&context);
+            if let Err(error) = slice::ask_for_short() {
+                tracing::debug!(shard = context.index, %error, "slices of CPU time are as usual");
+            }
             let mut runtime = match Runtime::build(context.driver, ring_entries) {
                 Ok(runtime) => runtime,
                 Err(error) => return report.send(Err(error)).unwrap_or_default(),

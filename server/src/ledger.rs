@@ -21,7 +21,7 @@ use luge_core::{
 };
 use luge_io::{
     mailbox::{self, Inbox, Outbox, SendError, Waited},
-    oneshot,
+    oneshot, slice,
     time::clock,
 };
 use luge_store::{CommitError, Store, Writer};
@@ -128,7 +128,12 @@ pub fn start(start: Start) -> io::Result<(LedgerHandle, thread::JoinHandle<()>)>
     let (orders, inbox) = mailbox::inbox(commands_max);
     let handle = LedgerHandle { orders, world: Arc::clone(&world) };
     let mut state = Thread { ledger, store, writer, world, shards, backlog: VecDeque::new() };
-    let run = move || state.run(&inbox, group_max.max(1));
+    let run = move || {
+        if let Err(error) = slice::ask_for_short() {
+            tracing::debug!(%error, "the ledger's slices of CPU time are as usual");
+        }
+        state.run(&inbox, group_max.max(1));
+    };
     let thread = thread::Builder::new().name("ledger".to_owned()).spawn(run)?;
     Ok((handle, thread))
 }
