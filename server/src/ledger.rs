@@ -145,7 +145,7 @@ const BACKLOG_PATIENCE: Duration = Duration::from_millis(2);
 
 /// How long answers that say nothing wait for others of the kind. A device is not
 /// polled meanwhile, of the 30 s that a poll is held.
-const GATHERED: Duration = Duration::from_millis(200);
+const GATHERED: Duration = Duration::from_millis(50);
 
 impl Thread {
     fn run(&mut self, inbox: &Inbox<Order>, group_max: usize) {
