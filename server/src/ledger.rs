@@ -351,3 +351,51 @@ impl Folded {
         self.shown = self.writes.len();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use luge_core::{
+        id::{DeviceNumber, UserNumber},
+        ledger::Polled,
+        upstream::SyncBatch,
+    };
+
+    use super::*;
+
+    fn job(command: Command) -> Order {
+        Order::Job(Box::new(Job { command, reply: None }))
+    }
+
+    /// The answer to a poll that was held for long and says nothing.
+    fn quiet() -> Order {
+        job(Command::Polled(Box::new(Polled {
+            user: UserNumber(1),
+            device: DeviceNumber(1),
+            since: Some("s".to_owned()),
+            with_rooms: true,
+            last_part: true,
+            asked_ms: 0,
+            batch: SyncBatch::default(),
+        })))
+    }
+
+    /// How many orders a turn has that begins with `first`, when `then` come.
+    fn gathered(first: Order, then: Vec<Order>, group_max: usize) -> usize {
+        let (outbox, inbox) = mailbox::inbox(8);
+        then.into_iter().for_each(|order| outbox.try_send(order).ok().expect("there is room"));
+        let mut orders = vec![first];
+        gather(&inbox, &mut orders, group_max);
+        orders.len()
+    }
+
+    /// Goal: answers that say nothing share a write, and whoever waits for theirs
+    /// does not wait for others.
+    #[test]
+    fn only_orders_that_nobody_waits_for_wait_for_more() {
+        let urgent = || job(Command::ForgetToken([0; 32]));
+        assert_eq!(gathered(quiet(), vec![quiet(), urgent()], 8), 3);
+        assert_eq!(gathered(urgent(), vec![quiet()], 8), 1);
+        assert_eq!(gathered(Order::Finish, vec![quiet()], 8), 1);
+        assert_eq!(gathered(quiet(), vec![quiet(), quiet()], 2), 2, "a group has an end");
+    }
+}
