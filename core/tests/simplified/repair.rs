@@ -297,23 +297,29 @@ fn what_does_not_fit_has_the_state_fetched() {
     assert_eq!(orders(&luge), 0);
 }
 
+/// How often the state is asked for when, some time later, a gap comes with the
+/// state after it.
+fn orders_at_a_gap(luge: &mut Luge, alice: &Client, wait_ms: u64) -> usize {
+    luge.wait(wait_ms);
+    luge.ask(alice, everything());
+    luge.fetches.clear();
+    let more = json!({
+        "timeline": {"limited": true},
+        "org.matrix.msc4222.state_after": {"events": []},
+    });
+    let said = message(&format!("$m{wait_ms}"), BOB);
+    luge.sync(alice, joined_with("!r:x", &[said], more));
+    luge.wait(MIDDLE_MS);
+    orders(luge)
+}
+
 /// Goal: a homeserver that gives the state after each timeline is asked after a
 /// gap once a day.
 #[test]
 fn gaps_with_the_state_after_them_have_it_fetched_once_a_day() {
     let (mut luge, alice) = room();
     for (wait_ms, expected) in [(0, 1), (3_600_000, 0), (23 * 3_600_000, 1)] {
-        luge.wait(wait_ms);
-        luge.ask(&alice, everything());
-        luge.fetches.clear();
-        let more = json!({
-            "timeline": {"limited": true},
-            "org.matrix.msc4222.state_after": {"events": []},
-        });
-        let said = message(&format!("$m{wait_ms}"), BOB);
-        luge.sync(&alice, joined_with("!r:x", &[said], more));
-        luge.wait(MIDDLE_MS);
-        assert_eq!(orders(&luge), expected, "{wait_ms}");
+        assert_eq!(orders_at_a_gap(&mut luge, &alice, wait_ms), expected, "{wait_ms}");
         if expected == 1 {
             luge.give_state(&first_events());
         }
@@ -326,16 +332,7 @@ fn resets_are_looked_for_as_often_as_configured() {
     let (mut luge, alice) = room();
     luge.limit_ledger(LedgerLimits { reset_check_every_ms: 900_000, ..LedgerLimits::default() });
     for (at, wait_ms) in [0, 800_000, 200_000].into_iter().enumerate() {
-        luge.wait(wait_ms);
-        luge.ask(&alice, everything());
-        luge.fetches.clear();
-        let more = json!({
-            "timeline": {"limited": true},
-            "org.matrix.msc4222.state_after": {"events": []},
-        });
-        luge.sync(&alice, joined_with("!r:x", &[message(&format!("$m{at}"), BOB)], more));
-        luge.wait(MIDDLE_MS);
-        assert_eq!(orders(&luge), usize::from(at != 1), "{at}");
+        assert_eq!(orders_at_a_gap(&mut luge, &alice, wait_ms), usize::from(at != 1), "{at}");
         if at == 0 {
             luge.give_state(&first_events());
         }
