@@ -81,9 +81,10 @@ pub(super) fn state(
                 }
             });
         }
-        if wanted.wants_all_members() && !turn.gate.members_complete() {
-            wants.push(Want::Members(turn.gate.room_number()));
-        }
+    }
+    // Also where nothing has changed: it may have been fetched in vain before.
+    if wanted.wants_all_members() && !turn.gate.members_complete() {
+        wants.push(Want::Members(turn.gate.room_number()));
     }
     if wanted.lazy_members && !wanted.wants_all_members() {
         let people = &timeline.people;
