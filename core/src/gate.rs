@@ -61,7 +61,7 @@ pub struct Stretch {
 
 impl<'a> Gate<'a> {
     /// The gate of `user` to `room`; `None` where they have no relation to it
-    /// that shows anything.
+    /// that shows anything, and as long as it is not known whether they are in it.
     ///
     /// The tables may be ahead of the world: an event behind `newest` is left
     /// to the response that is computed from a world that has it. Else it would
@@ -74,6 +74,7 @@ impl<'a> Gate<'a> {
     ) -> Option<Self> {
         let of_user = user.rooms.get(&room.number)?;
         let visible = match of_user.membership {
+            Membership::Join if of_user.is_withheld(room) => return None,
             Membership::Join => (of_user.visible_from, newest.0),
             Membership::Invite if user.ignores(of_user) => return None,
             Membership::Invite | Membership::Knock => (u64::MAX, 0),

@@ -122,13 +122,15 @@ pub fn window(rooms: &[RoomNumber], (from, to): (u64, u64)) -> &[RoomNumber] {
     rooms.get(index(from)..end).unwrap_or_default()
 }
 
+fn is_in(source: Source<'_>, room: RoomNumber) -> bool {
+    let (facts, of_user) = (source.world.room(room), source.user.rooms.get(&room));
+    facts.zip(of_user).is_some_and(|(facts, of_user)| of_user.is_in(facts))
+}
+
 /// Whether the user has joined the room that replaced this one. That it was
 /// replaced is known to its members alone.
 fn is_old(source: Source<'_>, room: RoomNumber) -> bool {
-    let is_joined = |room: RoomNumber| {
-        let of_user = source.user.rooms.get(&room);
-        of_user.is_some_and(|it| it.membership == Membership::Join)
-    };
+    let is_joined = |room: RoomNumber| is_in(source, room);
     let successor = source.world.room(room).and_then(|facts| facts.successor.as_deref());
     let successor = successor.and_then(|room_id| source.world.find_room(room_id));
     successor.is_some_and(|successor| {
@@ -155,7 +157,7 @@ impl Filter<'_> {
             return false;
         };
         let invited = of_user.membership == Membership::Invite;
-        let joined = of_user.membership == Membership::Join;
+        let joined = of_user.is_in(facts);
         let is = |wanted: Option<bool>, is: Option<bool>| wanted.is_none() || wanted == is;
         let tagged = |tags: &BTreeSet<String>| of_user.tags.iter().any(|tag| tags.contains(tag));
         is(filters.is_dm, Some(source.user.direct.contains(&facts.id)))
@@ -163,7 +165,7 @@ impl Filter<'_> {
             && is(filters.is_tombstoned, Some(joined && facts.successor.is_some()))
             && (filters.is_encrypted.is_none()
                 || is(filters.is_encrypted, is_encrypted(source, facts, of_user)))
-            && type_passes(source, filters, facts)
+            && type_passes(source, filters, facts, of_user)
             && filters.tags.as_ref().is_none_or(tagged)
             && !filters.not_tags.as_ref().is_some_and(tagged)
             && self.children.as_ref().is_none_or(|children| children.contains(&room))
@@ -182,7 +184,7 @@ impl Filter<'_> {
             return Gate::new(view, room, user, world.sequence).map(|gate| name::of(gate).text);
         }
         let name = room.name.as_ref().or(room.canonical_alias.as_ref());
-        let name = name.filter(|_| of_user.membership == Membership::Join);
+        let name = name.filter(|_| of_user.is_in(room));
         name.map(ToString::to_string)
     }
 }
@@ -198,7 +200,7 @@ fn is_stripped(of_user: &UserRoom) -> bool {
 }
 
 fn is_encrypted(source: Source<'_>, room: &Room, of_user: &UserRoom) -> Option<bool> {
-    if of_user.membership == Membership::Join {
+    if of_user.is_in(room) {
         return Some(room.encryption.is_some());
     }
     if !is_stripped(of_user) {
@@ -210,12 +212,15 @@ fn is_encrypted(source: Source<'_>, room: &Room, of_user: &UserRoom) -> Option<b
     has("m.room.create").then(|| has("m.room.encryption"))
 }
 
-fn type_passes(source: Source<'_>, filters: &Filters, room: &Room) -> bool {
+fn type_passes(source: Source<'_>, filters: &Filters, room: &Room, of_user: &UserRoom) -> bool {
     if filters.room_types.is_none() && filters.not_room_types.is_none() {
         return true;
     }
     let gate = Gate::new(source.view, room, source.user, source.world.sequence);
-    let Some(room_type) = gate.and_then(|gate| gate.room_type()) else { return false };
+    // A room's type never changes: who was in it knows it.
+    let known = of_user.is_withheld(room).then(|| room.room_type.as_deref().map(str::to_owned));
+    let room_type = known.or_else(|| gate.and_then(|gate| gate.room_type()));
+    let Some(room_type) = room_type else { return false };
     filters.room_types.as_ref().is_none_or(|types| types.contains(&room_type))
         && !filters.not_room_types.as_ref().is_some_and(|types| types.contains(&room_type))
 }
@@ -233,10 +238,7 @@ pub(crate) fn stripped_content(event: &str, kind: &str) -> Option<serde_json::Va
 
 /// The children of those of `spaces` that the user has joined.
 fn space_children(source: Source<'_>, spaces: &BTreeSet<String>) -> BTreeSet<RoomNumber> {
-    let is_joined = |space: &RoomNumber| {
-        let of_user = source.user.rooms.get(space);
-        of_user.is_some_and(|of_user| of_user.membership == Membership::Join)
-    };
+    let is_joined = |space: &RoomNumber| is_in(source, *space);
     let spaces = spaces.iter().filter_map(|space| Some(source.world.find_room(space)?.number));
     source.memo.children(spaces.filter(is_joined), |space| children(source, space))
 }

@@ -16,7 +16,7 @@ use crate::{
     ledger::UserChange,
     record::{AccountDataRecord, Membership, Place, UserRecord, UserRoomRecord, key},
     view::{Direction, Table, View},
-    world::World,
+    world::{Room, World},
 };
 
 /// Where a room stands in a user's list: the one of the last event first.
@@ -136,6 +136,8 @@ pub struct UserRoom {
     /// The last events of a stay that has ended, by id, where the timeline lacks
     /// some of them.
     pub ending: Vec<String>,
+    /// Up to where they were told that they are joined, as far as gaps go.
+    pub vouched: Sequence,
     /// Whether the user was ever joined, invited or knocking.
     pub ever_member: bool,
     /// Unread notifications and highlights.
@@ -168,6 +170,7 @@ impl UserRoom {
             history_until: record.history_until,
             history_end: record.history_end,
             ending: record.ending,
+            vouched: Sequence(record.vouched),
             ever_member: record.ever_member,
             unread: (record.notification_count, record.highlight_count),
             changed: Sequence(record.changed),
@@ -184,6 +187,18 @@ impl UserRoom {
         self.visible_from <= self.since.0
             || !self.ending.is_empty()
             || self.membership == Membership::Join
+    }
+
+    /// Whether the user is joined as far as is known, and the room's last gap may
+    /// hide that they are not: of what came since nothing is theirs until their own
+    /// poller tells.
+    pub fn is_withheld(&self, room: &Room) -> bool {
+        self.membership == Membership::Join && self.vouched < room.last_gap
+    }
+
+    /// Whether the user is joined for certain, and sees the room as it is.
+    pub fn is_in(&self, room: &Room) -> bool {
+        self.membership == Membership::Join && !self.is_withheld(room)
     }
 
     /// The stripped state of an invite or knock, as the store has it.
@@ -273,12 +288,17 @@ impl User {
             let archive = view.get(Table::UserRooms, &key::user_room(self.number, *room));
             let previous = self.rooms.remove(room);
             self.unrank(previous.as_ref().and_then(|room| room.rank));
-            if let Some(previous) = previous {
+            if let Some(previous) = &previous {
                 self.news.rooms.remove(&(previous.heard, *room));
             }
             if let Some(record) = archive.and_then(UserRoomRecord::decode) {
                 let account_data = self.room_account_data(*room, view);
-                self.rooms.insert(*room, UserRoom::new(record, account_data));
+                let mut of_user = UserRoom::new(record, account_data);
+                let same_stay = |it: &UserRoom| {
+                    (it.membership, it.since) == (of_user.membership, of_user.since)
+                };
+                of_user.rank = previous.filter(same_stay).and_then(|previous| previous.rank);
+                self.rooms.insert(*room, of_user);
                 self.place(*room, world);
                 self.hear(*room);
             }
@@ -348,6 +368,11 @@ impl User {
             return;
         };
         let (recency_ms, sequence) = match of_user.membership {
+            Membership::Join if of_user.is_withheld(facts) => match of_user.rank {
+                // It stays where it was.
+                Some((Reverse(recency_ms), Reverse(sequence), _)) => (recency_ms, sequence),
+                None => (of_user.since_ms, of_user.since),
+            },
             Membership::Join if facts.last_event > Sequence::default() => {
                 (facts.recency_ms, facts.last_event)
             }

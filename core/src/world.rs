@@ -111,6 +111,10 @@ pub struct Room {
     pub members_complete: bool,
     /// The number of the last timeline event; 0 where there is none.
     pub last_event: Sequence,
+    /// The number of the first event behind the timeline's last gap; 0 where it has
+    /// none. What lies from there on is for members of whom it is known that the gap
+    /// does not hide their end.
+    pub last_gap: Sequence,
     /// When the last timeline event came, unix milliseconds, never falling:
     /// with `last_event` it orders lists.
     pub recency_ms: u64,
@@ -201,6 +205,7 @@ impl Room {
             heroes: self.heroes.iter().map(hero).collect(),
             members_complete: self.members_complete,
             last_event: self.last_event.0,
+            last_gap: self.last_gap.0,
             recency_ms: self.recency_ms,
             bump_stamp: self.bump_stamp,
             state_changed: self.state_changed.0,
@@ -246,6 +251,7 @@ impl Room {
             heroes: record.heroes.into_iter().map(hero).collect(),
             members_complete: record.members_complete,
             last_event: Sequence(record.last_event),
+            last_gap: Sequence(record.last_gap),
             recency_ms: record.recency_ms,
             bump_stamp: record.bump_stamp,
             state_changed: Sequence(record.state_changed),

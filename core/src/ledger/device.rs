@@ -74,6 +74,7 @@ impl Fold<'_> {
         if record.rooms_from == 0 {
             let followed = self.ledger.followed.entry(poll.user).or_default();
             *followed = poll.knew.max(*followed);
+            self.vouch_for_untold(poll.user, poll.knew);
         }
         // The answer of a homeserver where nothing happens is not worth a commit.
         if record != before {

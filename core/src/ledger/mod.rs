@@ -20,6 +20,7 @@ mod summary;
 mod suspicion;
 mod timeline;
 mod user_room;
+mod vouching;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -53,6 +54,11 @@ pub struct Ledger {
     /// What the homeserver knew when it last answered a device of a user that
     /// follows all rooms: up to there no other device of theirs leaves a hole.
     followed: BTreeMap<UserNumber, u64>,
+    /// The last gap of each room that has one: the number behind it.
+    gaps: BTreeSet<(u64, RoomNumber)>,
+    /// Up to which gaps every room that a user is joined to was looked at. Who is
+    /// not here is looked at whole.
+    vouched: BTreeMap<UserNumber, u64>,
     /// The rooms that the parts of an initial answer have told of so far.
     unfinished: BTreeMap<DeviceNumber, BTreeSet<RoomNumber>>,
 }
@@ -113,9 +119,18 @@ impl Ledger {
         });
         let devices = view.get(Table::Meta, DEVICES).and_then(key::number_from).unwrap_or(0);
         let opened = world.sequence.0;
-        let (followed, unfinished) = (BTreeMap::new(), BTreeMap::new());
-        let limits = LedgerLimits::default();
-        Ok(Self { limits, world, devices, opened, followed, unfinished })
+        let with_gap = world.rooms.iter().filter(|room| room.last_gap > Sequence::default());
+        let gaps = with_gap.map(|room| (room.last_gap.0, room.number)).collect();
+        Ok(Self {
+            limits: LedgerLimits::default(),
+            world,
+            devices,
+            opened,
+            followed: BTreeMap::new(),
+            gaps,
+            vouched: BTreeMap::new(),
+            unfinished: BTreeMap::new(),
+        })
     }
 
     /// Sets other limits than the default ones.

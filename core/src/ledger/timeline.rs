@@ -30,6 +30,9 @@ pub(super) struct Chunk {
     pub(super) whole_from: Option<u64>,
     /// Whether something is missing between it and what was stored.
     pub(super) opened_gap: bool,
+    /// A number of the timeline up to which the answer knew everything, as far as
+    /// its own events tell; 0 where they do not.
+    pub(super) reaches: u64,
 }
 
 /// How much an answer knew of a room, told by its timeline.
@@ -81,6 +84,7 @@ impl Fold<'_> {
             Some(last) => self.gap_after(room, last.sequence),
             None => !batch.timeline.is_empty() && self.is_overtaken(poll, room, batch, follows),
         };
+        let is_certain = follows || self.knew_all(poll, room) || !self.was_joined(poll, room);
         let mut chunk = Chunk { stale, ..Chunk::default() };
         let is_level = last_known
             .is_some_and(|last| known[last].is_some_and(|place| place.sequence == stored));
@@ -130,16 +134,29 @@ impl Fold<'_> {
         let newest = chunk.places.iter().flatten().map(|(place, _)| place.sequence).max();
         let is_newest = newest == Some(room.last_event.0);
         chunk.whole_from = chunk.oldest.filter(|_| is_newest);
+        // What is appended behind a known event follows it without a gap. That a chunk
+        // is newer than all that is stored clocks alone may have said: that is enough
+        // only for who has just come, and sees nothing from before it.
+        chunk.reaches = match last_known.and_then(|last| known[last]) {
+            Some(last) => last.sequence,
+            None if is_certain => newest.unwrap_or(0),
+            None => 0,
+        };
         chunk
     }
 
     /// Whether nothing lies between the poller's previous answer and a chunk.
     /// The first chunk of a stay follows nothing, limited or not.
     fn follows(&self, poll: Poll, room: &Room, batch: &RoomBatch) -> bool {
-        let of_user = self.user_room(poll.user, room);
-        let was_joined = of_user.is_some_and(|it| it.membership == Membership::Join);
         let was_told = poll.rooms_from == 0 || poll.rooms_from < room.last_event.0;
-        was_joined && was_told && !poll.initial && !poll.repeated && !batch.limited
+        let is_next = !poll.initial && !poll.repeated && !batch.limited;
+        was_told && is_next && self.was_joined(poll, room)
+    }
+
+    /// Whether the poller's user was joined before the answer, as far as was known.
+    fn was_joined(&self, poll: Poll, room: &Room) -> bool {
+        let of_user = self.user_room(poll.user, room);
+        of_user.is_some_and(|it| it.membership == Membership::Join)
     }
 
     /// Whether a chunk without a known event is older than what is stored:
@@ -158,7 +175,7 @@ impl Fold<'_> {
             // theirs alone: who is still there is told of it by another.
             return self.has_later(room, newest);
         }
-        if room.last_event.0 <= poll.knew || stored.first_seen_ms < poll.asked_ms {
+        if self.knew_all(poll, room) {
             return false;
         }
         if poll.repeated {
@@ -168,6 +185,14 @@ impl Fold<'_> {
             return self.gap_after(room, poll.knew);
         }
         is_older
+    }
+
+    /// Whether an answer was asked for when everything that is stored was known.
+    fn knew_all(&self, poll: Poll, room: &Room) -> bool {
+        let place = Place { timeline: true, sequence: room.last_event.0 };
+        let stored = self.event(room.number, place);
+        room.last_event.0 <= poll.knew
+            || stored.is_none_or(|stored| stored.first_seen_ms < poll.asked_ms)
     }
 
     /// Whether anything behind the timeline's last gap was sent later.
@@ -197,9 +222,7 @@ impl Fold<'_> {
         });
         match own.and_then(|event| previous_membership(&event.json)) {
             Some(before) => before == "join",
-            None => {
-                self.user_room(poll.user, room).is_some_and(|it| it.membership == Membership::Join)
-            }
+            None => self.was_joined(poll, room),
         }
     }
 
@@ -290,6 +313,7 @@ impl Fold<'_> {
         if marks.gap {
             // Who came or went meanwhile, the homeserver does not say.
             room.members_complete = false;
+            self.note_gap(room, place.sequence);
         }
         room.last_event = Sequence(place.sequence);
         room.recency_ms = room.recency_ms.max(came_ms);

@@ -38,7 +38,14 @@ impl Fold<'_> {
         if before == Some(&after) {
             return;
         }
-        after.changed = self.next().0;
+        // That alone says nothing, and lets be seen what has changed.
+        let is_vouched = before.is_some_and(|before| {
+            before.vouched != after.vouched
+                && UserRoomRecord { vouched: before.vouched, ..after.clone() } == *before
+        });
+        if !is_vouched {
+            after.changed = self.next().0;
+        }
         self.put(Table::UserRooms, key::user_room(user, room.number), after.encode());
         self.user_change(user).rooms.push(room.number);
     }
@@ -93,6 +100,7 @@ impl Fold<'_> {
                 self.put_out(user, &room);
             }
         }
+        self.vouch_for_listed(user, knew, joined);
         Reply::Done
     }
 
@@ -226,9 +234,14 @@ impl Fold<'_> {
             // there is was given them.
             let told = own.chunk.whole_from.filter(|_| before.since <= own.poll.knew);
             let visible_from = told.map_or(before.visible_from, |it| it.min(before.visible_from));
-            return Some(UserRoomRecord { own_event, visible_from, ..before.clone() });
+            let vouched = own.vouched(before.vouched);
+            return Some(UserRoomRecord { own_event, visible_from, vouched, ..before.clone() });
         }
         let since = self.next().0;
+        let vouched = own.vouched(0);
+        if vouched < own.room.last_gap.0 {
+            self.look_at_all_rooms(own.poll.user);
+        }
         // They were given all that there is from there on, also what others were
         // given as history.
         let all = own.chunk.whole_from.map(|from| (from, own.room.last_event.0));
@@ -242,6 +255,7 @@ impl Fold<'_> {
             history_from,
             history_until,
             history_end: 0,
+            vouched,
             ever_member: true,
             stripped: Vec::new(),
             ending: Vec::new(),
@@ -272,6 +286,7 @@ impl Fold<'_> {
             history_from: NOTHING,
             history_until: 0,
             history_end: 0,
+            vouched: 0,
             ever_member: true,
             notification_count: 0,
             highlight_count: 0,
@@ -377,6 +392,7 @@ impl Fold<'_> {
             history_from: before.map_or(NOTHING, |before| before.history_from),
             history_until: before.map_or(0, |before| before.history_until),
             history_end: 0,
+            vouched: 0,
             ever_member: is_known || was_member,
             notification_count: 0,
             highlight_count: 0,
@@ -428,7 +444,7 @@ pub(super) struct OwnPoll<'a> {
     batch: &'a RoomBatch,
     /// The timeline of the end of a stay, as it was told.
     pub(super) told: &'a [SyncEvent],
-    chunk: &'a Chunk,
+    pub(super) chunk: &'a Chunk,
     user_id: &'a str,
 }
 
@@ -477,6 +493,7 @@ fn blank() -> UserRoomRecord {
         history_from: NOTHING,
         history_until: 0,
         history_end: 0,
+        vouched: 0,
         ever_member: false,
         notification_count: 0,
         highlight_count: 0,

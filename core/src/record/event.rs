@@ -94,6 +94,7 @@ pub struct RoomRecord {
     pub heroes: Vec<(String, Option<String>, Option<String>)>,
     pub members_complete: bool,
     pub last_event: u64,
+    pub last_gap: u64,
     pub recency_ms: u64,
     pub bump_stamp: u64,
     pub state_changed: u64,

@@ -13,8 +13,9 @@ pub use event::{
     ReceiptRecord, RoomRecord, StateRecord,
 };
 pub use user::{
-    AccountDataRecord, ArchivedAccountDataRecord, ArchivedDeviceListRecord, ArchivedUserRoomRecord,
-    DeviceListRecord, DeviceRecord, Membership, TokenRecord, UserRecord, UserRoomRecord,
+    AccountDataRecord, ArchivedAccountDataRecord, ArchivedDeviceListRecord, ArchivedMembership,
+    ArchivedUserRoomRecord, DeviceListRecord, DeviceRecord, Membership, TokenRecord, UserRecord,
+    UserRoomRecord,
 };
 
 /// Gives a record its two directions.

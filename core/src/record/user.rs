@@ -50,6 +50,10 @@ pub struct UserRoomRecord {
     /// The number of an event before which the homeserver had nothing more for
     /// the user; 0 where it is not known to have none.
     pub history_end: u64,
+    /// Where joined: the last number, in the ledger's sequence, up to which the
+    /// homeserver has told this very user that they are. It is kept up with the
+    /// gaps of the room's timeline, not with its events.
+    pub vouched: u64,
     /// Whether the user was ever joined, invited or knocking: a ban of somebody
     /// who never was is not shown.
     pub ever_member: bool,

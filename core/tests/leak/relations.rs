@@ -31,6 +31,9 @@ pub(crate) enum Relation {
     KickedUnawares,
     /// Kicked, of which a block of state behind a gap tells.
     KickedInGap,
+    /// Kicked, of which nobody has told: a gap hides it from Alice's device, until
+    /// Bob's tells after everything.
+    KickedUntold,
     /// Has left, and been invited again.
     InvitedAgain,
     /// Has left, and forgotten the room.
@@ -46,7 +49,7 @@ pub(crate) enum Relation {
 
 impl Relation {
     /// Those in which nothing of what happens may be learnt.
-    pub(crate) const OUTSIDE: [Self; 14] = [
+    pub(crate) const OUTSIDE: [Self; 15] = [
         Self::Stranger,
         Self::Invited,
         Self::Knocked,
@@ -59,6 +62,7 @@ impl Relation {
         Self::Banned,
         Self::KickedUnawares,
         Self::KickedInGap,
+        Self::KickedUntold,
         Self::InvitedAgain,
         Self::Forgot,
     ];
@@ -76,6 +80,7 @@ impl Relation {
                 | Self::Banned
                 | Self::KickedUnawares
                 | Self::KickedInGap
+                | Self::KickedUntold
                 | Self::InvitedAgain
                 | Self::Forgot
                 | Self::Newcomer
@@ -109,6 +114,7 @@ impl Relation {
                 let kick = made("$out", ALICE, BOB, "leave");
                 town.alice_hears(gap(ROOM, &[kick], &[message("$gap", DORA)], "p"));
             }
+            Self::KickedUntold => town.happens_later(&[message("$gap", DORA)], "p"),
             Self::BannedOnReturn => {
                 let events = [message("$gap", DORA), after("leave", member("$again", BOB, "join"))];
                 town.alice_hears(gap(ROOM, &[], &events, "p"));
@@ -128,6 +134,11 @@ impl Relation {
     /// What becomes of it after everything.
     pub(crate) fn end(self, town: &mut Town) {
         match self {
+            // His poller goes on, and has nothing else to tell.
+            Self::Member => [(); 2].iter().for_each(|()| town.bob_hears(json!({}))),
+            Self::KickedUntold => {
+                town.bob_hears(left(ROOM, &[made("$out", ALICE, BOB, "leave")]));
+            }
             Self::Newcomer | Self::Returned => join(town, "$in-later"),
             Self::BannedOnReturn => {
                 let ban = after("join", made("$out", ALICE, BOB, "ban"));

@@ -67,6 +67,7 @@ fn the_last_events_are_the_leavers_own_where_others_had_a_gap_there() {
         assert_eq!(books.visible(bob), ["m9", "m10", "leave11"], "{tells_first}");
         assert!(books.is_limited(bob));
         assert_eq!(books.event("m9").unwrap().prev_batch.as_deref(), Some("before"));
+        books.poll_twice(dave);
         for other in [alice, dave] {
             assert_eq!(books.visible(other), ["m20", "m21"], "{tells_first}");
         }

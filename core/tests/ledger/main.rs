@@ -1,6 +1,7 @@
 //! The ledger, rule by rule, and random histories told by racing pollers.
 
 mod ends;
+mod gaps;
 mod model;
 mod properties;
 mod races;

@@ -100,6 +100,7 @@ fn a_join_that_is_no_new_stay_ends_nothing() {
     let state = vec![known];
     books.poll(alice, vec![with_state(limited(vec![message("m20"), profile]), state)]);
     assert_eq!(books.of_user(bob).unwrap().membership, Membership::Join);
+    books.poll_twice(bob);
     assert_eq!(books.visible(bob), ["m20", "join21"]);
 }
 

@@ -90,13 +90,7 @@ impl Visibility {
                     let id = event["event_id"].as_str().expect("an event id");
                     let own = event["type"] == MEMBER && event["state_key"] == *user_id(user);
                     assert!(
-                        own || self.sees(
-                            homeserver,
-                            user,
-                            (room, event_of(id).1),
-                            is_state,
-                            version
-                        ),
+                        own || self.sees(homeserver, user, (room, event_of(id).1), is_state),
                         "@u{user}:x is shown {id} in {place}, which is not theirs to see"
                     );
                 }
@@ -130,17 +124,12 @@ impl Visibility {
         user: usize,
         (room, index): (usize, usize),
         is_state: bool,
-        version: u64,
     ) -> bool {
         let of = &homeserver.rooms[room];
         let stream = of.events[index].stream;
         of.stays(user).into_iter().any(|(begin, end)| {
             let Some(first) = self.given.get(&(room, user, begin)) else { return false };
-            let ended = end.filter(|end| {
-                let step = of.members[&user].iter().rev().find(|step| step.stream == *end);
-                step.is_some_and(|step| self.knows((room, step.index), version))
-            });
-            (is_state || *first <= index) && ended.is_none_or(|end| stream <= end)
+            (is_state || *first <= index) && end.is_none_or(|end| stream <= end)
         })
     }
 }

@@ -12,6 +12,7 @@ mod encryption;
 mod events;
 mod extensions;
 mod filters;
+mod gaps;
 mod history;
 mod large;
 mod lists;

@@ -1,0 +1,230 @@
+//! Who may be out of a room behind a gap of its timeline: nothing of what lies
+//! there is theirs until their own poller vouches for them.
+
+use std::collections::BTreeSet;
+
+use luge_core::{
+    id::Sequence,
+    ledger::{Command, Polled},
+    record::Membership,
+    upstream::SyncBatch,
+};
+use serde_json::json;
+
+use crate::table::{
+    ALICE, BOB, Books, ROOM, Who, create, joined, kick, left, limited, member, member_after,
+    message, messages, name, with_state,
+};
+
+/// A room that two have been told of up to `m4`, each in two answers.
+fn shared() -> (Books, [Who; 2]) {
+    let mut books = Books::new();
+    let both = [ALICE, BOB].map(|user_id| books.sign_in(user_id, "A"));
+    let mut timeline = vec![create(), member("join1", ALICE, "join"), member("join2", BOB, "join")];
+    timeline.extend(messages(&["m3", "m4"]));
+    for who in both {
+        books.poll(who, vec![joined(timeline.clone())]);
+        books.poll(who, Vec::new());
+    }
+    (books, both)
+}
+
+const BEFORE: [&str; 5] = ["create0", "join1", "join2", "m3", "m4"];
+
+/// The same, and Alice was told of `m20` behind a gap, and of the name that the
+/// room has since.
+fn with_a_gap() -> (Books, [Who; 2]) {
+    let (mut books, [alice, bob]) = shared();
+    let chunk = limited(vec![message("m20"), name("name21", &json!("later"))]);
+    books.poll(alice, vec![chunk]);
+    (books, [alice, bob])
+}
+
+const BEHIND: [&str; 2] = ["m20", "name21"];
+
+#[test]
+fn what_follows_a_gap_is_theirs_alone_whose_poller_brought_it() {
+    let (books, [alice, bob]) = with_a_gap();
+    assert_eq!(books.visible(alice), BEHIND);
+    assert!(books.sees_state(alice, "m.room.name", ""));
+    assert_eq!(books.of_user(bob).unwrap().membership, Membership::Join);
+    assert!(books.visible(bob).is_empty());
+    assert!(!books.sees_state(bob, "m.room.name", ""));
+    // Nor is what was known before shown as long as it is not known whether to.
+    assert!(!books.sees_state(bob, "m.room.create", ""));
+}
+
+#[test]
+fn who_was_kicked_in_a_gap_sees_nothing_from_behind_it_when_their_poller_tells() {
+    let (mut books, [_, bob]) = with_a_gap();
+    books.poll(bob, vec![left(vec![kick("kick11", BOB)])]);
+    assert_eq!(books.of_user(bob).unwrap().membership, Membership::Kick);
+    assert_eq!(books.visible(bob), ["kick11"]);
+    assert!(!books.sees_state(bob, "m.room.name", ""));
+}
+
+#[test]
+fn an_answer_that_was_asked_for_behind_the_gap_vouches_by_its_silence() {
+    let (mut books, [_, bob]) = with_a_gap();
+    // This one was on its way.
+    books.poll(bob, Vec::new());
+    assert!(books.visible(bob).is_empty());
+    books.poll(bob, Vec::new());
+    assert_eq!(books.visible(bob), BEHIND);
+}
+
+#[test]
+fn an_answer_that_was_on_its_way_vouches_as_far_as_its_events_reach() {
+    for (told, sees) in [(&["m5", "m6"][..], false), (&["m19", "m20"], true)] {
+        let (mut books, [_, bob]) = with_a_gap();
+        books.poll(bob, vec![joined(messages(told))]);
+        assert_eq!(!books.visible(bob).is_empty(), sees, "{told:?}");
+        books.poll(bob, Vec::new());
+        assert_eq!(books.visible(bob), BEHIND);
+    }
+}
+
+#[test]
+fn an_event_that_others_were_not_given_does_not_reach_behind_the_gap() {
+    let (mut books, [alice, bob]) = shared();
+    books.poll(alice, vec![joined(messages(&["m6"]))]);
+    books.poll(alice, vec![limited(messages(&["m20"]))]);
+    // Numbered now, but sent before `m6`.
+    books.poll(bob, vec![joined(messages(&["m5", "m6"]))]);
+    assert!(books.visible(bob).is_empty());
+}
+
+#[test]
+fn a_chunk_that_only_a_clock_puts_behind_the_gap_vouches_for_nothing() {
+    let (mut books, [_, bob]) = with_a_gap();
+    books.now_ms += 1;
+    books.poll_asked(bob, 1, vec![limited(messages(&["m30"]))]);
+    assert_eq!(books.stored().last().unwrap(), "m30");
+    assert!(books.visible(bob).is_empty());
+    books.poll(bob, Vec::new());
+    assert_eq!(books.visible(bob), ["m30"]);
+}
+
+#[test]
+fn who_has_come_by_an_answer_that_may_be_older_than_the_gap_waits_for_the_next() {
+    let (mut books, [alice, bob]) = shared();
+    let out = || member_after("leave5", BOB, "join", "leave");
+    books.poll(alice, vec![joined(vec![out()])]);
+    books.poll(bob, vec![left(vec![out()])]);
+    let again = || member_after("join7", BOB, "leave", "join");
+    books.poll(alice, vec![joined(vec![again()])]);
+    books.poll(alice, vec![limited(messages(&["m20"]))]);
+    books.poll(bob, vec![limited(vec![again()])]);
+    assert_eq!(books.of_user(bob).unwrap().membership, Membership::Join);
+    assert!(books.visible(bob).is_empty());
+    books.poll(bob, Vec::new());
+    assert_eq!(books.visible(bob), ["m20"]);
+}
+
+#[test]
+fn a_late_answer_of_another_device_leaves_nobody_waiting_for_ever() {
+    let (mut books, [alice, bob]) = shared();
+    let other = books.sign_in(BOB, "B");
+    books.poll_twice(other);
+    let out = || member_after("leave5", BOB, "join", "leave");
+    books.poll(alice, vec![joined(vec![out()])]);
+    books.poll(bob, vec![left(vec![out()])]);
+    let again = || member_after("join7", BOB, "leave", "join");
+    books.poll(alice, vec![joined(vec![again()])]);
+    books.poll(alice, vec![limited(messages(&["m20"]))]);
+    // One device has told what it knew of, the other was asked before all that.
+    books.poll_twice(bob);
+    books.poll(other, vec![limited(vec![again()])]);
+    assert!(books.visible(bob).is_empty());
+    books.poll(bob, Vec::new());
+    assert_eq!(books.visible(bob), ["m20"]);
+}
+
+#[test]
+fn a_second_gap_waits_for_a_second_word() {
+    let (mut books, [alice, bob]) = with_a_gap();
+    books.poll_twice(bob);
+    books.poll(alice, vec![limited(messages(&["m30"]))]);
+    assert!(books.visible(bob).is_empty());
+    books.poll_twice(bob);
+    assert_eq!(books.visible(bob), ["m30"]);
+}
+
+#[test]
+fn what_is_withheld_is_so_after_a_restart() {
+    let (books, [_, bob]) = with_a_gap();
+    let mut books = Books::open(books.tables, 2_000_000);
+    assert!(books.visible(bob).is_empty());
+    // Whatever is answered from then on was asked for later.
+    books.poll(bob, Vec::new());
+    assert_eq!(books.visible(bob), BEHIND);
+    let books = Books::open(books.tables, 3_000_000);
+    assert_eq!(books.visible(bob), BEHIND);
+}
+
+#[test]
+fn a_word_for_somebody_is_no_news_of_the_room() {
+    let (mut books, [_, bob]) = with_a_gap();
+    let before = books.of_user(bob).unwrap();
+    books.poll(bob, Vec::new());
+    let applied = books.poll(bob, Vec::new());
+    let after = books.of_user(bob).unwrap();
+    assert_eq!(before.changed, after.changed);
+    assert!(before.vouched < after.vouched);
+    // But who waits for the room looks again.
+    assert_eq!(applied.change.users[0].rooms, [books.number()]);
+    let applied = books.poll(bob, Vec::new());
+    assert!(applied.change.users.is_empty());
+}
+
+#[test]
+fn a_list_of_rooms_vouches_if_it_was_asked_for_behind_the_gap() {
+    for (is_late, lists) in [(false, true), (true, true), (true, false)] {
+        let (mut books, [_, bob]) = with_a_gap();
+        let knew = if is_late { books.world.sequence } else { Sequence(1) };
+        let rooms: BTreeSet<String> = lists.then(|| ROOM.to_owned()).into_iter().collect();
+        books.now_ms += 10_000_000;
+        books.apply(Command::JoinedRooms { user: bob.user, knew, rooms });
+        let sees = books.visible(bob).contains(&"m20".to_owned());
+        assert_eq!(sees, is_late && lists, "{is_late} {lists}");
+    }
+}
+
+#[test]
+fn the_silence_of_a_device_that_was_not_told_of_rooms_vouches_for_nothing() {
+    let (mut books, [alice, bob]) = shared();
+    let other = books.sign_in(BOB, "B");
+    books.poll(alice, vec![limited(messages(&["m20"]))]);
+    let batch = SyncBatch { next_batch: Some("1".to_owned()), ..SyncBatch::default() };
+    books.apply(Command::Polled(Box::new(Polled {
+        user: other.user,
+        device: other.device,
+        since: None,
+        with_rooms: false,
+        last_part: true,
+        asked_ms: 0,
+        batch,
+    })));
+    books.poll_twice(other);
+    assert!(books.visible(bob).is_empty());
+}
+
+#[test]
+fn a_state_after_the_gap_is_withheld_too() {
+    let (mut books, [alice, bob]) = shared();
+    let state = vec![name("name19", &json!("later"))];
+    books.poll(alice, vec![with_state(limited(messages(&["m20"])), state)]);
+    assert!(!books.sees_state(bob, "m.room.name", ""));
+    books.poll_twice(bob);
+    assert!(books.sees_state(bob, "m.room.name", ""));
+}
+
+#[test]
+fn without_a_gap_nobody_waits_for_anybody() {
+    let (mut books, [alice, bob]) = shared();
+    let before = books.of_user(bob);
+    books.poll(alice, vec![joined(messages(&["m5"]))]);
+    assert_eq!(books.visible(bob), [&BEFORE[..], &["m5"]].concat());
+    books.poll(bob, vec![joined(messages(&["m5"]))]);
+    assert_eq!(books.of_user(bob), before);
+}
