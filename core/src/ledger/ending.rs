@@ -67,16 +67,17 @@ impl Fold<'_> {
         end
     }
 
-    /// What the answer that tells a user of their end leaves them with: `told`
-    /// is its whole timeline. What of it the room's timeline up to `until` does
+    /// What the answer that tells a user of their end leaves them with, by its
+    /// whole timeline. What of that the room's timeline up to `until` does
     /// not have, or not in this place, is kept for them.
     pub(super) fn ending(
         &mut self,
         poll: Poll,
         room: &Room,
-        (batch, told): (&RoomBatch, &[SyncEvent]),
+        batch: &RoomBatch,
         until: u64,
     ) -> Ending {
+        let told = &batch.timeline;
         let run = self.run(room.number, told, until);
         let leads_to = run.last().copied();
         if run.len() == told.len() {
@@ -238,7 +239,7 @@ impl Fold<'_> {
         let is_same = was_there && (is_found || own_event == before.own_event);
         let was_joined = was.map_or(is_same, |was| was == "join");
         let known = UserRoomRecord { membership, own_event, ..before.clone() };
-        let is_told = was_joined && own.told.last().is_some_and(|event| own.is_own(event));
+        let is_told = was_joined && own.told.timeline.last().is_some_and(|event| own.is_own(event));
         let sure_end = self.sure_end(own.room, own.poll.user, before).min(before.since);
         // It may be another stay than the known one, where it does not go on from
         // what that had for certain.
@@ -249,7 +250,7 @@ impl Fold<'_> {
         };
         // Clients know an end that they were told of by its number.
         let is_known = !is_found && own_event == before.own_event;
-        let run = self.whole_run(own.room.number, own.told);
+        let run = self.whole_run(own.room.number, &own.told.timeline);
         let run = run.filter(|(_, last)| is_told && (!is_known || *last == before.since));
         if let Some((first, last)) = run {
             return UserRoomRecord { since: last, ending: Vec::new(), ..begun_at(first) };
@@ -264,8 +265,8 @@ impl Fold<'_> {
         if !is_told || before.ending.len() > 1 {
             return UserRoomRecord { since, ..known };
         }
-        let run = self.run(own.room.number, own.told, since);
-        let ending = self.ending(own.poll, own.room, own.told(), since).event_ids;
+        let run = self.run(own.room.number, &own.told.timeline, since);
+        let ending = self.ending(own.poll, own.room, own.told, since).event_ids;
         let begun = run.first().map_or_else(|| known.clone(), |first| begun_at(*first));
         let ending = if ending.is_empty() { before.ending.clone() } else { ending };
         UserRoomRecord { since, ending, ..begun }

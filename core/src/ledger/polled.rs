@@ -106,7 +106,7 @@ impl Fold<'_> {
             let told: Vec<&SyncEvent> = told.state.iter().chain(&told.timeline).collect();
             self.old_ends(poll.user, &room, &told);
         }
-        self.user_room_polled(poll, &room, (&batch, &told.timeline), &chunk);
+        self.user_room_polled(poll, &room, (&batch, told), &chunk);
         if let Some(of_user) = self.user_room(poll.user, &room) {
             // One that is there anew is compared with the old one, user by user.
             if !room.local_users.contains_key(&poll.user) {
@@ -149,7 +149,12 @@ impl Fold<'_> {
         let is_known = |event: &SyncEvent| {
             self.place(room.number, &event.event_id).is_some_and(|place| place.timeline)
         };
+        let first = batch.timeline.first().map(|event| event.event_id.clone());
         batch.timeline.retain(is_known);
+        // The token stands before what was told first, and that may be gone.
+        if batch.timeline.first().map(|event| &event.event_id) != first.as_ref() {
+            batch.prev_batch = None;
+        }
         batch.state = own.into_iter().collect();
         batch.state_is_after = true;
         batch.limited = false;

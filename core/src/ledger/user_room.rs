@@ -185,7 +185,7 @@ impl Fold<'_> {
         &mut self,
         poll: Poll,
         room: &Room,
-        (batch, told): (&RoomBatch, &[SyncEvent]),
+        (batch, told): (&RoomBatch, &RoomBatch),
         chunk: &Chunk,
     ) {
         let before = self.user_room(poll.user, room);
@@ -371,7 +371,7 @@ impl Fold<'_> {
             None => was.as_deref() == Some("join"),
         };
         let was_member = matches!(was.as_deref(), Some("join" | "invite" | "knock"));
-        let ending = was_joined.then(|| self.ending(own.poll, own.room, own.told(), u64::MAX));
+        let ending = was_joined.then(|| self.ending(own.poll, own.room, own.told, u64::MAX));
         let leads_to = ending.as_ref().and_then(|ending| ending.leads_to);
         let since = match place {
             Some(place) if place.timeline => place.sequence,
@@ -442,18 +442,13 @@ pub(super) struct OwnPoll<'a> {
     pub(super) poll: Poll,
     pub(super) room: &'a Room,
     batch: &'a RoomBatch,
-    /// The timeline of the end of a stay, as it was told.
-    pub(super) told: &'a [SyncEvent],
+    /// The same as it was told, with all of the timeline of the end of a stay.
+    pub(super) told: &'a RoomBatch,
     pub(super) chunk: &'a Chunk,
     user_id: &'a str,
 }
 
 impl<'a> OwnPoll<'a> {
-    /// What was told, and the timeline of the end of a stay as it was told.
-    pub(super) fn told(&self) -> (&'a RoomBatch, &'a [SyncEvent]) {
-        (self.batch, self.told)
-    }
-
     pub(super) fn is_own(&self, event: &SyncEvent) -> bool {
         event.kind == MEMBER && event.state_key.as_deref() == Some(self.user_id)
     }

@@ -107,6 +107,17 @@ fn an_end_told_as_history_adds_nothing_to_what_others_see() {
 }
 
 #[test]
+fn the_token_of_what_is_told_as_history_stands_before_no_other_event() {
+    for (ids, token) in [(&["m3", "m4", "m5"][..], None), (&["m4", "m5"], Some("before"))] {
+        let (mut books, [_, bob, _]) = shared();
+        books.poll(bob, vec![RoomBatch { limited: true, ..end_of_bob(ids) }]);
+        // The first of them nobody else was given.
+        let known = books.event("m4").unwrap();
+        assert_eq!(known.prev_batch.as_deref(), token, "{ids:?}");
+    }
+}
+
+#[test]
 fn a_kick_in_what_another_is_told_as_history_ends_the_stay() {
     let (mut books, [_, bob, dave]) = shared();
     let timeline = vec![kick("kick11", BOB), message("m12"), leaves("leave13", DAVE)];
