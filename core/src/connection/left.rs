@@ -59,10 +59,13 @@ pub(super) fn stripped_outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     })
 }
 
-/// Whether the client holds all of a room that the user is no longer in.
+/// Whether the client holds all of a room that the user is no longer in. What the
+/// tables have ahead of the world is told with the world that has it: told before,
+/// its events would come as news once more.
 pub(super) fn holds_all(turn: RoomTurn<'_>) -> bool {
     let changed = turn.gate.of_user().changed;
-    turn.of_this_stay().is_some_and(|sent| sent.cursor >= changed && !is_expanded(turn, sent))
+    let holds = |sent: &SentRoom| sent.cursor >= changed && !is_expanded(turn, sent);
+    changed > turn.asked.source.world.sequence || turn.of_this_stay().is_some_and(holds)
 }
 
 /// Whether a client that was told of the end asks for more of what came before

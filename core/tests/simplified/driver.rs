@@ -1,13 +1,17 @@
 //! One shard and one ledger, driven by hand: time moves when a test says so,
 //! polls are answered when a test answers them, everything else at once.
 
-use std::{cell::Cell, collections::BTreeMap, sync::Arc};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use luge_core::{
     connection::{HistoryWant, Want},
     dialect::{self, RequestLimits},
     id::{DeviceNumber, UserNumber},
-    ledger::{Command, History, LedgerLimits, MemberList, Polled, Reply, RoomState, SignIn},
+    ledger::{Command, Delta, History, LedgerLimits, MemberList, Polled, Reply, RoomState, SignIn},
     request::Dialect,
     shard::{
         Answered, ClientRequest, Effect, Event, FetchOrder, Hint, PollOrder, PollOutcome, Refusal,
@@ -61,6 +65,9 @@ pub(crate) struct Luge {
     /// Whether it gives a token that names the event in front of which it is.
     pub(crate) pages_by_event: bool,
     pub(crate) drained: bool,
+    /// Changes that are in the tables and have yet to reach the shard, where they are
+    /// to be late.
+    late: Option<VecDeque<Arc<Delta>>>,
     /// Entries of the tables that were looked at.
     reads: Cell<u64>,
 }
@@ -139,8 +146,20 @@ impl Luge {
             paging_token: None,
             pages_by_event: false,
             drained: false,
+            late: None,
             reads: Cell::new(0),
         }
+    }
+
+    /// From here on what changes is in the tables before the shard hears of it.
+    pub(crate) fn hold_deltas(&mut self) {
+        self.late = Some(VecDeque::new());
+    }
+
+    /// The shard hears of the oldest change that it has yet to hear of.
+    pub(crate) fn release_delta(&mut self) {
+        let delta = self.late.as_mut().and_then(VecDeque::pop_front);
+        self.apply(Event::Delta(delta.expect("a change is on its way")));
     }
 
     /// How many entries of the tables a request looks at that is answered at
@@ -454,8 +473,10 @@ impl Luge {
 
     fn command(&mut self, command: Command) -> Reply {
         let (reply, delta) = self.book.take_in(command, self.now_ms);
-        if let Some(delta) = delta {
-            self.apply(Event::Delta(delta));
+        match (delta, &mut self.late) {
+            (Some(delta), Some(late)) => late.push_back(delta),
+            (Some(delta), None) => self.apply(Event::Delta(delta)),
+            (None, _) => {}
         }
         reply
     }

@@ -204,6 +204,33 @@ fn a_stay_that_came_and_ended_in_one_answer_is_told() {
     }
 }
 
+/// Goal: an end that is in the tables before its change has reached the shard is told
+/// with that change, and once.
+#[test]
+fn an_end_that_the_tables_have_ahead_of_the_world_is_told_once() {
+    for dialect in [Dialect::Simplified, Dialect::V4, Dialect::Msc3575] {
+        let mut stay = Stay::begin(dialect);
+        let [alice, bob] = [stay.alice.clone(), stay.bob.clone()];
+        stay.luge.hold_deltas();
+        // A to-device message makes the change known with the tables, not before.
+        let unread = json!({"unread_notifications": {"notification_count": 1}});
+        let mut answer = joined_with("!r:x", &[message("$hello", BOB)], unread);
+        answer["to_device"] = json!({"events": [{"type": "m.test", "sender": BOB, "content": {}}]});
+        stay.luge.sync(&alice, answer);
+        stay.luge.sync(&bob, joined("!r:x", &[changed("$out", ALICE, "join", "leave")]));
+        stay.luge.release_delta();
+        let before = ids(&stay.ask());
+        stay.luge.release_delta();
+        let answer = stay.ask();
+        assert_eq!([before, ids(&answer)].concat(), ["$hello", "$out"], "{dialect:?}");
+        let own = &answer["rooms"]["!r:x"]["required_state"];
+        let own = own.as_array().into_iter().flatten().next_back().map(id);
+        assert_eq!(own.as_deref(), Some("$out"), "{dialect:?}: with the world that has it");
+        let answer = stay.ask();
+        assert_eq!(answer["rooms"].get("!r:x"), None, "{dialect:?}: told once");
+    }
+}
+
 /// Somebody's own change of membership, with what it was before.
 fn changed(id: &str, user_id: &str, before: &str, after: &str) -> Value {
     let mut event = member(id, user_id, after);
