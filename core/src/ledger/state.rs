@@ -39,7 +39,10 @@ enum Source {
     Newest,
     /// Another answer, which knew what was stored up to a number.
     Answer { knew: u64, asked_ms: u64 },
-    /// The same, by an event that came in front of known ones: it may be an old
+    /// The same, of the end of its own user's stay. That is over whatever others
+    /// told meanwhile, unless they told of something later.
+    Own { knew: u64, asked_ms: u64 },
+    /// The same as an answer, by an event that came in front of known ones: it may be an old
     /// one, or one that other pollers were not told of.
     Skipped { knew: u64, asked_ms: u64 },
     /// A list that was fetched apart, at a moment that is not known.
@@ -76,6 +79,9 @@ impl Fold<'_> {
                 // left holds now.
                 _ if batch.section == Section::Leave && !is_own => {
                     Source::Answer { knew: 0, asked_ms: 0 }
+                }
+                _ if batch.section == Section::Leave => {
+                    Source::Own { knew: poll.knew, asked_ms: poll.asked_ms }
                 }
                 _ => Source::Answer { knew: poll.knew, asked_ms: poll.asked_ms },
             }
@@ -248,18 +254,17 @@ impl Fold<'_> {
         let Some(holds) = archive.and_then(EventRecord::access) else { return true };
         let first_seen_ms = holds.first_seen_ms.to_native();
         let was_known = |knew, asked_ms| current.changed <= knew || first_seen_ms < asked_ms;
+        let is_sent_later = || claim.event.origin_server_ts >= holds.origin_server_ts.to_native();
         match claim.by {
             Source::Newest => true,
             Source::Answer { knew, asked_ms } => was_known(knew, asked_ms),
-            Source::Skipped { knew, asked_ms } => {
-                was_known(knew, asked_ms)
-                    && claim.event.origin_server_ts >= holds.origin_server_ts.to_native()
-            }
+            Source::Own { knew, asked_ms } => was_known(knew, asked_ms) || is_sent_later(),
+            Source::Skipped { knew, asked_ms } => was_known(knew, asked_ms) && is_sent_later(),
             Source::State { knew } => current.changed <= knew,
             Source::List => known.map_or_else(
                 || {
                     let races = self.now_ms.saturating_sub(first_seen_ms) < RACE_MS;
-                    !races || claim.event.origin_server_ts >= holds.origin_server_ts.to_native()
+                    !races || is_sent_later()
                 },
                 |known| known.sequence > current.place.sequence,
             ),

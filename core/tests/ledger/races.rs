@@ -1,9 +1,10 @@
 //! Two users' pollers of one room, of which one is late.
 
 use crate::table::{
-    ALICE, BOB, Books, Who, create, joined, kick, left, limited, member, messages, name, with_state,
+    ALICE, BOB, Books, Who, create, joined, kick, left, limited, member, member_after, message,
+    messages, name, with_state,
 };
-use luge_core::record::Membership;
+use luge_core::{record::Membership, upstream::RoomBatch};
 use serde_json::json;
 
 /// A room that both have been told of up to `m5`.
@@ -103,6 +104,20 @@ fn a_kick_that_another_poller_tells_ends_the_stay_at_once() {
     books.poll(bob, vec![left(vec![kick("kick6", BOB)])]);
     assert_eq!(books.of_user(bob).unwrap().since, record.since);
     assert_eq!(books.room().joined_count, 1);
+}
+
+#[test]
+fn an_own_end_goes_before_a_join_that_others_told_while_it_was_on_its_way() {
+    for (join, leave, holds) in [("join10", "leave12", "leave12"), ("join10", "leave9", "join10")] {
+        let (mut books, alice, bob) = shared();
+        // His poller has no more of the room.
+        books.poll(bob, vec![left(vec![member("leave6", BOB, "leave")])]);
+        books.poll(bob, Vec::new());
+        books.poll(alice, vec![joined(vec![member(join, BOB, "join"), message("m11")])]);
+        let end = member_after(leave, BOB, "join", "leave");
+        books.poll(bob, vec![RoomBatch { limited: true, ..left(vec![end]) }]);
+        assert_eq!(books.state("m.room.member", BOB).as_deref(), Some(holds), "{leave}");
+    }
 }
 
 #[test]
