@@ -148,6 +148,9 @@ impl Fold<'_> {
         state_key: &str,
     ) {
         self.remove(Table::State, key);
+        if kind == MEMBER {
+            self.fill_heroes(room, state_key);
+        }
         Self::summarize(room, kind, state_key, GONE);
         let changed = self.next();
         room.state_changed = room.state_changed.max(changed);
@@ -225,6 +228,9 @@ impl Fold<'_> {
         self.put(Table::State, key, entry.encode());
         room.state_changed = room.state_changed.max(Sequence(changed));
         room.note_set(kind, state_key);
+        if kind == MEMBER && !matches!(membership.as_deref(), Some("join" | "invite")) {
+            self.fill_heroes(room, state_key);
+        }
         Self::summarize(room, kind, state_key, &claim.event.json);
         if kind == MEMBER {
             if was_known && !(is_new && place.timeline) {

@@ -39,6 +39,12 @@ impl Content {
     }
 }
 
+/// Members whom a homeserver's summary names at most.
+const SUMMARY_HEROES_MAX: usize = 5;
+
+/// Members that are looked at in search of one who takes a hero's place.
+const MEMBERS_LOOKED_AT_MAX: usize = 1_000;
+
 /// In place of an event where the state has none any more.
 pub(super) const GONE: &str = "{}";
 
@@ -95,7 +101,7 @@ impl Fold<'_> {
     ) {
         let knew = if batch.section == Section::Leave { 0 } else { poll.knew };
         if self.is_current(knew, room, chunk) {
-            self.take_summary(room, &batch.summary);
+            self.take_summary(poll, room, &batch.summary);
         }
         self.note_summary(room);
     }
@@ -116,9 +122,9 @@ impl Fold<'_> {
             || before.is_none_or(|before| before.last_event.0 <= knew)
     }
 
-    fn take_summary(&mut self, room: &mut Room, summary: &Summary) {
+    fn take_summary(&mut self, poll: Poll, room: &mut Room, summary: &Summary) {
         if let Some(ids) = &summary.heroes {
-            self.heroes(room, ids);
+            self.heroes(poll, room, ids);
         }
         if let Some(joined) = summary.joined {
             room.joined_count = joined;
@@ -132,13 +138,18 @@ impl Fold<'_> {
     /// Adds the heroes that one user was given to those that others were: no
     /// user is a hero to themselves, so each user's are different. Those that
     /// stay keep their places, so that no answer changes a name needlessly; the
-    /// first summary goes before what was guessed without one.
-    fn heroes(&mut self, room: &mut Room, ids: &[String]) {
+    /// first summary goes before what was guessed without one. Who leaves a room that
+    /// nobody else here is in may do so without an event that anybody is told of:
+    /// where a summary names all others, it has the last word.
+    fn heroes(&mut self, poll: Poll, room: &mut Room, ids: &[String]) {
         let given = |user_id: &str| ids.iter().any(|id| *id == *user_id);
+        let own = self.ledger.world.user_id(poll.user).cloned().unwrap_or_default();
+        let names_all = ids.len() < SUMMARY_HEROES_MAX;
         let mut heroes: Vec<Hero> = room.heroes.to_vec();
         heroes.retain(|known| {
             let membership = self.member(room, &known.user_id).and_then(|it| it.membership);
-            given(&known.user_id) || matches!(membership.as_deref(), Some("join" | "invite"))
+            let is_there = matches!(membership.as_deref(), Some("join" | "invite"));
+            given(&known.user_id) || (is_there && (!names_all || known.user_id == own))
         });
         if !room.counts_exact {
             let guessed = std::mem::take(&mut heroes);
@@ -153,6 +164,32 @@ impl Fold<'_> {
             }
         }
         room.heroes = heroes.into();
+    }
+
+    /// Before a hero goes: fills empty places, and theirs, with members who are known
+    /// to be there. The homeserver's next summary may be long in coming, or may have
+    /// come before it was known that they go.
+    pub(super) fn fill_heroes(&self, room: &mut Room, goes: &str) {
+        let is_hero = |user_id: &str| room.heroes.iter().any(|hero| *hero.user_id == *user_id);
+        if !is_hero(goes) {
+            return;
+        }
+        let lacking = (HEROES_MAX + 1).saturating_sub(room.heroes.len());
+        let (mut found, mut looked_at): (Vec<String>, usize) = (Vec::new(), 0);
+        self.scan(Table::State, &key::state_of_type(room.number, MEMBER), &mut |_, archive| {
+            looked_at += 1;
+            if let Some(member) = StateRecord::access(archive)
+                && member.kind == *MEMBER
+                && matches!(member.membership.as_deref(), Some("join" | "invite"))
+                && !is_hero(&member.state_key)
+            {
+                found.push(member.state_key.to_string());
+            }
+            found.len() < lacking && looked_at < MEMBERS_LOOKED_AT_MAX
+        });
+        found.truncate(lacking);
+        let others = found.iter().map(|user_id| self.hero(room, user_id));
+        room.heroes = room.heroes.iter().cloned().chain(others).collect();
     }
 
     fn hero(&self, room: &Room, user_id: &str) -> Hero {

@@ -9,8 +9,8 @@ use luge_core::{
 use serde_json::json;
 
 use crate::table::{
-    ALICE, BOB, Books, CAROL, Who, create, event, invited, joined, left, member, member_after,
-    message, messages, name, polled, redaction, sign_in, stripped, with_state,
+    ALICE, BOB, Books, CAROL, Who, create, event, invited, joined, kick, left, member,
+    member_after, message, messages, name, polled, redaction, sign_in, stripped, with_state,
 };
 
 fn begun() -> (Books, Who) {
@@ -146,6 +146,46 @@ fn counts_follow_members_between_summaries() {
     ];
     books.poll(alice, vec![joined(moves)]);
     assert_eq!((books.room().joined_count, books.room().invited_count), (100, 3));
+}
+
+#[test]
+fn the_place_of_a_hero_who_leaves_is_filled_with_who_is_known_to_be_there() {
+    let mut books = Books::new();
+    let alice = books.sign_in(ALICE, "A");
+    let user_id = |number: usize| format!("@u{number}:example.org");
+    let join = |number: usize| member(&format!("join{number}"), &user_id(number), "join");
+    books.poll(alice, vec![joined((1..=8).map(join).collect())]);
+    books.poll(alice, vec![joined(vec![member("leave9", &user_id(8), "leave")])]);
+    let heroes = |books: &Books| -> Vec<String> {
+        books.room().heroes.iter().map(|hero| hero.user_id.to_string()).collect()
+    };
+    assert_eq!(heroes(&books), [1, 2, 3, 4, 5, 6].map(user_id));
+    books.poll(alice, vec![joined(vec![kick("kick10", &user_id(2))])]);
+    assert_eq!(heroes(&books), [1, 3, 4, 5, 6, 7].map(user_id));
+    books.poll(alice, vec![joined(vec![kick("kick11", &user_id(3))])]);
+    assert_eq!(heroes(&books), [1, 4, 5, 6, 7].map(user_id), "there is nobody else");
+}
+
+#[test]
+fn a_summary_with_fewer_heroes_than_it_may_name_names_all_others() {
+    let (mut books, alice) = begun();
+    let user_id = |number: usize| format!("@u{number}:example.org");
+    let join = |number: usize| member(&format!("join{number}"), &user_id(number), "join");
+    books.poll(alice, vec![joined((2..=5).map(join).collect())]);
+    let mut with_heroes = |ids: &[usize]| {
+        let mut batch = joined(messages(&[&format!("m1{}", ids.last().unwrap())]));
+        let heroes = Some(ids.iter().copied().map(user_id).collect());
+        batch.summary = Summary { heroes, joined: Some(9), invited: None };
+        books.poll(alice, vec![batch]);
+        let heroes = books.room().heroes.iter();
+        heroes.map(|hero| hero.user_id.to_string()).collect::<Vec<_>>()
+    };
+    with_heroes(&[2, 3, 4, 5, 6]);
+    let heroes = with_heroes(&[2, 3, 4, 6, 7]);
+    assert!(heroes.contains(&user_id(5)), "known to be there, and not among the first five");
+    let mut heroes = with_heroes(&[2, 4]);
+    heroes.sort();
+    assert_eq!(heroes, [ALICE.to_owned(), user_id(2), user_id(4)]);
 }
 
 #[test]
