@@ -188,6 +188,11 @@ impl Connection {
                 check_state(room, entry, &states, &own);
             }
         }
+        // What is asked of a room may change without an entry that says so.
+        for (room, held) in &mut self.rooms {
+            let limit = wanted.of_room(*room, windows).map(|it| it.limit).max();
+            held.limit = limit.unwrap_or(held.limit);
+        }
         // A response that is full leaves the rest to the next.
         let told = answer["rooms"].as_object().map_or(0, serde_json::Map::len);
         if told >= ROOMS_MAX {

@@ -231,6 +231,7 @@ impl Simulation {
             backoff_max_ms: 2_000,
             save_every_ms: 1_000,
             repair_interval_ms: 5_000,
+            refetch_after_ms: 5_000,
             ..ShardLimits::default()
         };
         let shard =
