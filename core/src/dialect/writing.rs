@@ -10,7 +10,10 @@ use crate::{
 pub(super) fn estimate(response: &Response) -> usize {
     let listed = |list: &List| list.windows.iter().map(|it| it.room_ids.len()).sum::<usize>();
     let listed: usize = response.lists.iter().map(|(_, list)| listed(list)).sum();
-    1024 + listed * 48 + response.rooms.len() * 4096
+    // Global account data can be larger than everything else together.
+    let account_data = response.extensions.account_data.as_ref();
+    let account_data = account_data.map_or(0, |it| it.global.bytes());
+    1024 + listed * 48 + response.rooms.len() * 4096 + account_data
 }
 
 pub(super) fn entries<K: AsRef<str>, V>(

@@ -28,6 +28,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 30,
         value_parser = clap::value_parser!(u32).range(1..=10_000))]
     times: u32,
+    /// Of a hundred rooms, how many are direct chats: `m.direct` names each, and
+    /// is part of every first answer
+    #[arg(long, value_name = "N", default_value_t = town::DIRECT_PERCENT,
+        value_parser = clap::value_parser!(u8).range(0..=100))]
+    direct: u8,
 }
 
 /// For the first contact with a large account.
@@ -40,6 +45,8 @@ struct Outcome {
     cpu: Duration,
     memory: u64,
     first: Samples,
+    /// Bytes of the last first answer.
+    first_bytes: usize,
     hundred: Samples,
     all: Samples,
     empty: Samples,
@@ -58,7 +65,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
 
 async fn one(rooms: u32, arguments: &Arguments) -> Result<Outcome, Failure> {
     say(&format!("{rooms} rooms: filling the homeserver"));
-    let mut homeserver = town::account(rooms);
+    let mut homeserver = town::account(rooms, arguments.direct);
     let user_id = homeserver.user_ids().next().ok_or("there is nobody")?.to_owned();
     let body_bytes = town::first_answer(&mut homeserver, &user_id).len();
     let mut stand = arguments.luge.start(homeserver).await?;
@@ -73,6 +80,7 @@ async fn one(rooms: u32, arguments: &Arguments) -> Result<Outcome, Failure> {
         cpu: stand.luge.cpu()?,
         memory: 0,
         first: Samples::default(),
+        first_bytes: 0,
         hundred: Samples::default(),
         all: Samples::default(),
         empty: Samples::default(),
@@ -101,6 +109,7 @@ impl Outcome {
         for _ in 0..times {
             let first = device.list(None, 19, 0).await?;
             self.first.add(first.took);
+            self.first_bytes = first.body.len();
             last = first.count()?.saturating_sub(1);
             let hundred = device.list(Some(&first.position()?), last.min(99), 0).await?;
             self.hundred.add(hundred.took);
@@ -131,7 +140,15 @@ impl Outcome {
 fn report(outcomes: &[Outcome], arguments: &Arguments) -> Report {
     let mut table = Table::new(
         "Medians in milliseconds, against the size of the account",
-        &["rooms", "first 20", "up to 100", "all", "empty, window 20", "empty, whole window"],
+        &[
+            "rooms",
+            "first 20",
+            "its KB",
+            "up to 100",
+            "all",
+            "empty, window 20",
+            "empty, whole window",
+        ],
     );
     let mut contact = Table::new(
         "First contact, memory, restart",
@@ -150,6 +167,7 @@ fn report(outcomes: &[Outcome], arguments: &Arguments) -> Report {
         table.row(&[
             it.rooms.to_string(),
             median(&it.first),
+            (it.first_bytes / 1_000).to_string(),
             median(&it.hundred),
             median(&it.all),
             median(&it.empty),
@@ -179,9 +197,10 @@ fn report(outcomes: &[Outcome], arguments: &Arguments) -> Report {
     }
     let mut report = Report::new("first-sync");
     report.note(format!(
-        "{} of each, {}; times are until the last byte",
+        "{} of each, {}; times are until the last byte; {} % of the rooms are direct chats",
         arguments.times,
-        arguments.luge.shards()
+        arguments.luge.shards(),
+        arguments.direct
     ));
     report.table(table);
     report.table(contact);

@@ -72,7 +72,7 @@ struct Taken {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<Report, Failure> {
     say(&format!("filling the homeserver with {} rooms", arguments.rooms));
-    let mut homeserver = town::account(arguments.rooms);
+    let mut homeserver = town::account(arguments.rooms, town::DIRECT_PERCENT);
     let user = homeserver.sessions().into_iter().next().ok_or("there is nobody")?;
     let body = town::first_answer(&mut homeserver, &user.user_id);
     let (bytes, events) = (body.len() as u64, town::occurrences(&body, "\"event_id\""));

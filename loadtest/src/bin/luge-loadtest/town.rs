@@ -17,8 +17,12 @@ pub(crate) fn serve(homeserver: Homeserver) -> Result<Simulated, Failure> {
     Ok(Simulated::serve(homeserver, SocketAddr::from(([127, 0, 0, 1], 0)))?)
 }
 
-/// One user in so many rooms, as people have them.
-pub(crate) fn account(rooms: u32) -> Homeserver {
+/// Of a hundred rooms, how many are direct chats where nothing else is asked for.
+pub(crate) const DIRECT_PERCENT: u8 = 30;
+
+/// One user in so many rooms, as people have them; of a hundred so many direct
+/// chats.
+pub(crate) fn account(rooms: u32, direct_percent: u8) -> Homeserver {
     let size = Size {
         rooms: rooms as usize,
         users: 1,
@@ -26,6 +30,7 @@ pub(crate) fn account(rooms: u32) -> Homeserver {
         members_max: 60,
         messages_max: 60,
         invites_per_user: 0,
+        direct_percent: direct_percent.into(),
         ..Size::default()
     };
     Homeserver::new(&size, clock::now_ms())
