@@ -63,7 +63,11 @@ impl Names {
             return Ok(addresses);
         }
         let name = host.to_owned();
-        let lookup = self.resolver.0.run(move || look_up(&name, port)).map_err(io::Error::other)?;
+        let lookup = self
+            .resolver
+            .0
+            .run(move || look_up(&name, port))
+            .map_err(|refused| io::Error::other(refused.to_string()))?;
         let addresses = lookup.await.map_err(io::Error::other)??;
         let mut known = self.known.borrow_mut();
         if CACHE_NAMES_MAX <= known.len() {

@@ -1,7 +1,7 @@
 //! A few plain threads for what a shard must not do itself: long computations, files, name lookups.
 
 use std::{
-    io,
+    fmt, io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
@@ -12,12 +12,22 @@ use crate::{
     oneshot,
 };
 
-/// The helpers have as much to do as they take on; or they have ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the helper threads have too much to do; try again later")]
-pub struct Refused;
-
 type Job = Box<dyn FnOnce() + Send>;
+
+/// The helpers have as much to do as they take on; or they have ended. Has the work, so that it
+/// can be offered again: nobody keeps a second one of what may be large.
+#[derive(thiserror::Error)]
+#[error("the helper threads have too much to do; try again later")]
+pub struct Refused<T> {
+    job: Job,
+    receiver: oneshot::Receiver<T>,
+}
+
+impl<T> fmt::Debug for Refused<T> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Refused").finish_non_exhaustive()
+    }
+}
 
 /// A fixed number of threads and a bounded queue for each. Clones share them; they end when the
 /// last clone is gone and their queues are empty.
@@ -47,14 +57,20 @@ impl Helpers {
     pub fn run<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<oneshot::Receiver<T>, Refused> {
+    ) -> Result<oneshot::Receiver<T>, Refused<T>> {
         let (sender, receiver) = oneshot::channel();
-        let mut job: Job = Box::new(move || {
+        let job: Job = Box::new(move || {
             if !sender.is_abandoned() {
                 // Whoever asked may have gone away meanwhile.
                 drop(sender.send(job()));
             }
         });
+        self.run_again(Refused { job, receiver })
+    }
+
+    /// Offers once more what was refused.
+    pub fn run_again<T>(&self, refused: Refused<T>) -> Result<oneshot::Receiver<T>, Refused<T>> {
+        let Refused { mut job, receiver } = refused;
         let mut queues: Vec<_> = self.0.queues.iter().collect();
         queues.sort_by_key(|queue| queue.len());
         for queue in queues {
@@ -63,7 +79,7 @@ impl Helpers {
                 Err(SendError::Full(back) | SendError::Closed(back)) => job = back,
             }
         }
-        Err(Refused)
+        Err(Refused { job, receiver })
     }
 }
 
@@ -108,10 +124,13 @@ mod tests {
         });
         has_begun.recv().unwrap();
         let second = helpers.run(|| panic!("as the test wants")).unwrap();
-        assert!(helpers.run(|| ()).is_err());
+        let refused = helpers.run(|| 2).unwrap_err();
+        let refused = helpers.run_again(refused).unwrap_err();
         drop(release);
         let answers = Driver::Epoll.block_on(async { (first.unwrap().await, second.await) });
         assert_eq!(answers.unwrap(), (Ok(true), Err::<(), _>(oneshot::Abandoned)));
+        let again = helpers.run_again(refused).unwrap();
+        assert_eq!(Driver::Epoll.block_on(again).unwrap(), Ok(2));
         let third = helpers.run(|| 3).unwrap();
         assert_eq!(Driver::Epoll.block_on(third).unwrap(), Ok(3));
     }

@@ -50,14 +50,9 @@ impl Taker {
     /// Has a long computation run on a helper thread; `None` where it panicked.
     pub(super) async fn off_shard<T: Send + 'static>(
         &self,
-        job: impl FnOnce() -> T + Send + Clone + 'static,
+        job: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        loop {
-            match self.helpers.run(job.clone()) {
-                Ok(answer) => return answer.await.ok(),
-                Err(_busy) => time::sleep(LEDGER_PAUSE).await,
-            }
-        }
+        on_helper(&self.helpers, job).await
     }
 
     /// Parses `body` and has the ledger take it in; done when it is durable.
@@ -96,6 +91,24 @@ impl Taker {
                     command = refused;
                     time::sleep(LEDGER_PAUSE).await;
                 }
+            }
+        }
+    }
+}
+
+/// Runs `job` on a helper thread. What it owns is freed there: to give back
+/// hundreds of megabytes takes as long as many a turn.
+async fn on_helper<T: Send + 'static>(
+    helpers: &Helpers,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let mut offered = helpers.run(job);
+    loop {
+        match offered {
+            Ok(answer) => return answer.await.ok(),
+            Err(refused) => {
+                time::sleep(LEDGER_PAUSE).await;
+                offered = helpers.run_again(refused);
             }
         }
     }
@@ -187,5 +200,38 @@ fn note_set_aside(batch: &SyncBatch) {
     let more = batch.set_aside_count.saturating_sub(batch.set_aside.len() as u64);
     if more > 0 {
         tracing::warn!(more, "more of the same sync answer was set aside");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread};
+
+    use luge_io::driver::Driver;
+
+    use super::*;
+
+    /// Tells where it is freed.
+    #[derive(Clone)]
+    struct Body(mpsc::Sender<thread::ThreadId>);
+
+    impl Drop for Body {
+        fn drop(&mut self) {
+            self.0.send(thread::current().id()).unwrap();
+        }
+    }
+
+    /// Goal: a shard is not held up by the memory of what a helper was given.
+    #[test]
+    fn what_a_helper_is_given_is_freed_there() {
+        let helpers = Helpers::start("test", 1, 1).unwrap();
+        let (freed, at) = mpsc::channel();
+        let body = Body(freed);
+        let job = move || {
+            let _body = &body;
+            thread::current().id()
+        };
+        let helper = Driver::Epoll.block_on(on_helper(&helpers, job)).unwrap();
+        assert_eq!(at.iter().collect::<Vec<_>>(), [helper.unwrap()]);
     }
 }
