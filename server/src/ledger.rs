@@ -394,6 +394,7 @@ mod tests {
     fn only_orders_that_nobody_waits_for_wait_for_more() {
         let urgent = || job(Command::ForgetToken([0; 32]));
         assert_eq!(gathered(quiet(), vec![quiet(), urgent()], 8), 3);
+        assert_eq!(gathered(quiet(), vec![quiet()], 8), 2, "and not for ever");
         assert_eq!(gathered(urgent(), vec![quiet()], 8), 1);
         assert_eq!(gathered(Order::Finish, vec![quiet()], 8), 1);
         assert_eq!(gathered(quiet(), vec![quiet(), quiet()], 2), 2, "a group has an end");

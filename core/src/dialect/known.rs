@@ -218,9 +218,12 @@ mod tests {
         let mut known = KnownRequests::new(1 << 20);
         let limits = RequestLimits::default();
         for dialect in [Dialect::Simplified, Dialect::V4, Dialect::Simplified, Dialect::V4] {
-            let read = known.parse(dialect, &[], br#"{"conn_id":"c"}"#, ME, &limits).unwrap();
+            let body = br#"{"pos":"1_1","conn_id":"c"}"#;
+            let read = known.parse(dialect, &[], body, ME, &limits).unwrap();
             assert_eq!(read.dialect, dialect);
         }
+        let [one, other] = [Dialect::Simplified, Dialect::V4].map(|it| digest(it, &[b"{}"]));
+        assert_ne!(one, other, "also where no dialect cuts the body");
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use luge_core::{
     id::Sequence,
-    ledger::{Command, Polled},
+    ledger::{Command, LedgerLimits, Polled},
     record::Membership,
-    upstream::SyncBatch,
+    upstream::{RoomBatch, SyncBatch},
 };
 use serde_json::json;
 
@@ -77,8 +77,11 @@ fn an_answer_that_was_asked_for_behind_the_gap_vouches_by_its_silence() {
 fn an_answer_that_was_on_its_way_vouches_as_far_as_its_events_reach() {
     for (told, sees) in [(&["m5", "m6"][..], false), (&["m19", "m20"], true)] {
         let (mut books, [_, bob]) = with_a_gap();
+        let before = books.of_user(bob);
         books.poll(bob, vec![joined(messages(told))]);
         assert_eq!(!books.visible(bob).is_empty(), sees, "{told:?}");
+        // What lets nothing be seen is not written.
+        assert_eq!(books.of_user(bob) != before, sees, "{told:?}");
         books.poll(bob, Vec::new());
         assert_eq!(books.visible(bob), BEHIND);
     }
@@ -181,12 +184,17 @@ fn a_word_for_somebody_is_no_news_of_the_room() {
 fn a_list_of_rooms_vouches_if_it_was_asked_for_behind_the_gap() {
     for (is_late, lists) in [(false, true), (true, true), (true, false)] {
         let (mut books, [_, bob]) = with_a_gap();
+        let before = books.of_user(bob);
         let knew = if is_late { books.world.sequence } else { Sequence(1) };
         let rooms: BTreeSet<String> = lists.then(|| ROOM.to_owned()).into_iter().collect();
-        books.now_ms += 10_000_000;
+        // Who has just come may not be listed yet, and stays.
+        let joined_settles_ms = 2 * books.now_ms;
+        books.ledger.set_limits(LedgerLimits { joined_settles_ms, ..LedgerLimits::default() });
         books.apply(Command::JoinedRooms { user: bob.user, knew, rooms });
+        assert_eq!(books.of_user(bob).unwrap().membership, Membership::Join);
         let sees = books.visible(bob).contains(&"m20".to_owned());
         assert_eq!(sees, is_late && lists, "{is_late} {lists}");
+        assert_eq!(books.of_user(bob) != before, sees, "{is_late} {lists}");
     }
 }
 
@@ -207,6 +215,23 @@ fn the_silence_of_a_device_that_was_not_told_of_rooms_vouches_for_nothing() {
     })));
     books.poll_twice(other);
     assert!(books.visible(bob).is_empty());
+    // But what it says of the room does.
+    books.poll(other, vec![RoomBatch { notification_count: Some(1), ..joined(Vec::new()) }]);
+    assert_eq!(books.visible(bob), ["m20"]);
+}
+
+#[test]
+fn a_word_is_written_once_and_for_members_alone() {
+    let (mut books, [alice, bob]) = with_a_gap();
+    books.poll(bob, vec![limited(messages(&["m20"]))]);
+    let before = books.of_user(bob);
+    books.poll_twice(bob);
+    assert_eq!(books.of_user(bob), before);
+    books.poll(alice, vec![limited(messages(&["m30"]))]);
+    books.poll(bob, vec![left(vec![kick("kick29", BOB)])]);
+    let before = books.of_user(bob);
+    books.poll_twice(bob);
+    assert_eq!(books.of_user(bob), before);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod ends;
 mod gaps;
+mod leavers;
 mod model;
 mod properties;
 mod races;

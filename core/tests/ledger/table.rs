@@ -133,6 +133,20 @@ impl Books {
         events.map(|event| event.record.event_id).collect()
     }
 
+    /// The newest events that a user may see.
+    pub(crate) fn newest(&self, who: Who, limit: u64) -> (Vec<String>, bool) {
+        let stretch = self.stretch_of(who, Sequence::default(), limit);
+        let ids = stretch.events.into_iter().map(|event| event.record.event_id);
+        (ids.collect(), stretch.more_before)
+    }
+
+    /// The number of an event.
+    pub(crate) fn sequence(&self, event_id: &str) -> u64 {
+        let key = key::event_id(self.number(), event_id);
+        let place = self.tables.get(Table::EventIds, &key).and_then(key::place_from);
+        place.expect("the event is stored").sequence
+    }
+
     /// Whether something is missing before what a user may see.
     pub(crate) fn is_limited(&self, who: Who) -> bool {
         self.stretch(who).more_before
@@ -151,10 +165,14 @@ impl Books {
     }
 
     fn stretch_after(&self, who: Who, told: Sequence) -> Stretch {
+        self.stretch_of(who, told, u64::MAX)
+    }
+
+    fn stretch_of(&self, who: Who, told: Sequence, limit: u64) -> Stretch {
         let id = self.world.user_id(who.user).expect("a user has an id");
         let user = User::load(who.user, Arc::clone(id), &self.world, &self.tables);
         let gate = Gate::new(&self.tables, self.room(), &user, self.world.sequence);
-        gate.map(|gate| gate.timeline(told, Sequence(u64::MAX), u64::MAX)).unwrap_or_default()
+        gate.map(|gate| gate.timeline(told, Sequence(u64::MAX), limit)).unwrap_or_default()
     }
 
     /// Whether a user may see the entry of the state that there is now.

@@ -523,9 +523,8 @@ impl Homeserver {
             room.unread.get(&user).copied().unwrap_or(0)
         )
         .expect("a string takes it");
-        if begin < end {
-            answer.heard.given.push((number, begin));
-        }
+        // Without events it is what comes next.
+        answer.heard.given.push((number, begin));
         tell(number, room, &state, begin..end, answer);
         Some(self.body(room, &state, begin..end, limited, more))
     }

@@ -8,7 +8,7 @@ use crate::{
     driver::{Client, Luge},
     events::{
         ALICE, BOB, at, beginning, gap, joined, joined_with, left, list, made, message, name,
-        waiting,
+        state, waiting,
     },
 };
 
@@ -29,15 +29,16 @@ fn request() -> Value {
     list(9, json!([["m.room.name", ""]]))
 }
 
+/// An event that is sent now.
+fn now(luge: &Luge, mut event: Value) -> Value {
+    event["origin_server_ts"] = luge.now_ms().into();
+    event
+}
+
 /// Alice is told of what happened behind a gap.
 fn alice_has_a_gap(luge: &mut Luge, alice: &Client) {
     luge.wait(1_000);
-    let dated = |mut event: Value, now_ms: u64| {
-        event["origin_server_ts"] = now_ms.into();
-        event
-    };
-    let now_ms = luge.now_ms();
-    let events = [dated(name("$name", ALICE, "New"), now_ms), dated(message("$m9", ALICE), now_ms)];
+    let events = [name("$name", ALICE, "New"), message("$m9", ALICE)].map(|it| now(luge, it));
     luge.sync(alice, gap("!r:x", &[], &events, "p"));
     let typing = json!({"type": "m.typing", "content": {"user_ids": [ALICE]}});
     luge.sync(alice, joined_with("!r:x", &[], json!({"ephemeral": {"events": [typing]}})));
@@ -121,4 +122,45 @@ fn who_was_kicked_in_the_gap_is_told_of_that_alone() {
     let answer = luge.body(held);
     assert_eq!(required(&answer, "!r:x"), ["$kick"]);
     assert!(!answer.to_string().contains("$m9") && !answer.to_string().contains("New"));
+}
+
+/// Goal: it stays there also when something of one's own changes meanwhile.
+#[test]
+fn a_room_that_is_withheld_keeps_its_place_when_its_counts_change() {
+    let (mut luge, alice, bob) = shared();
+    let top = [now(&luge, message("$m2", ALICE))];
+    luge.sync(&alice, joined("!r:x", &top));
+    let answer = luge.ask(&bob, request());
+    assert_eq!(window(&answer, "all", 0), ["!r:x", "!own:x"]);
+    alice_has_a_gap(&mut luge, &alice);
+    let counts = json!({"unread_notifications": {"notification_count": 1, "highlight_count": 0}});
+    luge.sync(&bob, joined_with("!r:x", &[], counts));
+    let answer = luge.ask(&bob, at(position(&answer), request()));
+    assert_eq!(window(&answer, "all", 0), ["!r:x", "!own:x"]);
+    assert_eq!(rooms(&answer), [] as [&str; 0]);
+}
+
+/// Goal: filters tell nothing of what is withheld, and a room's type is no secret to
+/// who was in it.
+#[test]
+fn filters_tell_nothing_of_what_is_withheld() {
+    let (mut luge, alice, bob) = shared();
+    let request = || {
+        let list = |filters: Value| json!({"ranges": [[0, 9]], "timeline_limit": 1, "required_state": [], "filters": filters});
+        json!({"lists": {
+            "encrypted": list(json!({"is_encrypted": true})),
+            "named": list(json!({"room_name_like": "secret"})),
+            "untyped": list(json!({"not_room_types": ["m.space"]})),
+        }})
+    };
+    luge.ask(&bob, request());
+    let algorithm = json!({"algorithm": "m.megolm.v1.aes-sha2"});
+    let encrypted = state("$e", "m.room.encryption", "", ALICE, algorithm);
+    luge.sync(&alice, gap("!r:x", &[], &[encrypted, name("$n", ALICE, "Secret")], "p"));
+    let counts = |answer: &Value| {
+        ["encrypted", "named", "untyped"].map(|list| answer["lists"][list]["count"].clone())
+    };
+    assert_eq!(counts(&luge.ask(&bob, request())), [0, 0, 2]);
+    bob_is_vouched_for(&mut luge, &bob);
+    assert_eq!(counts(&luge.ask(&bob, request())), [1, 1, 2]);
 }

@@ -131,6 +131,18 @@ mod tests {
         (0..=STORED_AFTER_POLLS).map(|_| filters.way(order, now_ms)).collect()
     }
 
+    /// Goal: the stored filter is the one of a poll that goes on, and only of that.
+    #[test]
+    fn a_filter_says_what_a_poll_asks_for() {
+        let first = text(&order(1, None, true));
+        let next = text(&order(1, Some("s"), true));
+        let without_rooms = text(&order(1, Some("s"), false));
+        assert!(first.contains(r#""timeline":{"limit":20}"#), "{first}");
+        assert!(next.contains(r#""timeline":{"limit":50}"#), "{next}");
+        assert!(!next.contains(r#""rooms""#), "{next}");
+        assert!(without_rooms.contains(r#""room":{"rooms":[],"#), "{without_rooms}");
+    }
+
     #[test]
     fn a_filter_is_stored_after_some_polls_and_then_named() {
         let filters = Filters::new(10);
@@ -150,6 +162,8 @@ mod tests {
         filters.note(UserNumber(1), Some("f"), 0);
         assert_eq!(filters.way(&order(1, None, true), 0), Way::Inline);
         assert_eq!(filters.way(&order(1, None, false), 0), Way::Inline);
+        assert_eq!(filters.way(&order(1, Some("s"), false), 0), Way::Inline, "without rooms");
+        assert_eq!(filters.way(&order(1, Some("s"), true), 0), Way::Stored("f".into()));
         assert_eq!(filters.way(&order(2, Some("s"), true), 0), Way::Inline, "of another user");
     }
 
@@ -178,6 +192,10 @@ mod tests {
         filters.note(UserNumber(1), Some("a"), 0);
         filters.note(UserNumber(2), Some("b"), 0);
         assert_eq!(filters.way(&order(2, Some("s"), true), 0), Way::Stored("b".into()));
+        filters.note(UserNumber(3), Some("x"), 0);
+        assert_eq!(filters.users.borrow().len(), 2, "there is no room for a third");
+        filters.note(UserNumber(2), Some("c"), 0);
+        assert_eq!(filters.way(&order(2, Some("s"), true), 0), Way::Stored("c".into()));
         for user in 3..10 {
             filters.way(&order(user, Some("s"), true), 0);
             filters.note(UserNumber(user + 10), Some("c"), 0);
