@@ -1,8 +1,11 @@
 //! Guards of how a stay ends: what is taken for an end and what is not, and what
 //! exactly is left to who has left.
 
+use std::collections::BTreeSet;
+
 use luge_core::{
     id::Sequence,
+    ledger::Command,
     record::Membership,
     upstream::{RoomBatch, SyncBatch, SyncEvent, Typed},
     view::Table,
@@ -171,12 +174,12 @@ fn an_invite_goes_on_until_somebody_takes_it_back() {
     let eve = books.sign_in(EVE, "A");
     let own = || vec![invited(Vec::new())];
     books.poll(eve, own());
-    books.poll(alice, vec![joined(vec![member_after("invite6", EVE, "leave", "invite")])]);
+    books.poll(alice, vec![joined(vec![member_after("invite2000006", EVE, "leave", "invite")])]);
     assert_eq!(is(&books, eve), Membership::Invite);
-    // Their own poller has yet to tell of what others were told of their join.
-    books.poll(alice, vec![joined(vec![member_after("join7", EVE, "invite", "join")])]);
+    // All this comes later than the invite, and their own poller has yet to tell of it.
+    books.poll(alice, vec![joined(vec![member_after("join2000007", EVE, "invite", "join")])]);
     assert_eq!(is(&books, eve), Membership::Invite);
-    books.poll(alice, vec![joined(vec![kick("kick8", EVE)])]);
+    books.poll(alice, vec![joined(vec![kick("kick2000008", EVE)])]);
     let record = books.of_user(eve).unwrap();
     assert_eq!((record.membership, record.stripped.len()), (Membership::Kick, 0));
     assert!(books.visible(eve).is_empty());
@@ -231,4 +234,101 @@ fn who_comes_again_had_left_also_where_nothing_told_how_their_stay_began() {
     books.poll(alice, vec![limited(vec![message("m20"), again, name("name22", &json!("N"))])]);
     assert_eq!(is(&books, bob), Membership::Leave);
     assert_eq!(books.visible(bob), ["create0", "join1", "m4"]);
+}
+
+/// The homeserver has Bob in no room, as of now.
+fn bob_is_found_to_be_out(books: &mut Books, bob: Who) {
+    books.now_ms += 10_000_000;
+    let knew = books.world.sequence;
+    books.apply(Command::JoinedRooms { user: bob.user, knew, rooms: BTreeSet::new() });
+    let record = books.of_user(bob).unwrap();
+    assert_eq!((record.membership, record.own_event), (Membership::Leave, None));
+}
+
+/// Bob's own poller tells of his end, by its event alone.
+fn bob_left(books: &mut Books, bob: Who, id: &str) {
+    let state = vec![leaves(id, BOB)];
+    books.poll(bob, vec![RoomBatch { state, state_is_after: true, ..left(Vec::new()) }]);
+    assert_eq!(books.own_event(bob).as_deref(), Some(id));
+}
+
+const BEFORE: [&str; 6] = ["create0", "join1", "join2", "join3", "m4", "m5"];
+
+#[test]
+fn an_end_that_is_told_without_its_event_keeps_the_known_one() {
+    let (mut books, [alice, bob, _]) = shared();
+    books.poll(alice, vec![joined(vec![kick("kick11", BOB)])]);
+    books.poll(bob, vec![left(Vec::new())]);
+    assert_eq!(books.own_event(bob).as_deref(), Some("kick11"));
+    assert_eq!(books.visible(bob), [&BEFORE[..], &["kick11"]].concat());
+}
+
+#[test]
+fn who_was_found_to_be_out_sees_their_last_events_when_their_poller_tells() {
+    let (mut books, [_, bob, _]) = shared();
+    bob_is_found_to_be_out(&mut books, bob);
+    assert_eq!(books.visible(bob), BEFORE);
+    books.poll(bob, vec![left(vec![message("m5"), message("m6"), leaves("leave11", BOB)])]);
+    assert_eq!(books.visible(bob), [&BEFORE[..], &["m6", "leave11"]].concat());
+}
+
+#[test]
+fn the_event_of_an_end_that_was_found_says_where_it_was_but_never_later() {
+    let (mut books, [alice, bob, _]) = shared();
+    books.poll(alice, vec![joined(messages(&["m20"]))]);
+    bob_is_found_to_be_out(&mut books, bob);
+    bob_left(&mut books, bob, "leave11");
+    assert_eq!(books.of_user(bob).unwrap().since, books.sequence("m5"));
+    let (mut books, [alice, bob, _]) = shared();
+    bob_is_found_to_be_out(&mut books, bob);
+    books.poll(alice, vec![joined(messages(&["m20"]))]);
+    bob_left(&mut books, bob, "leave30");
+    assert_eq!(books.of_user(bob).unwrap().since, books.sequence("m5"));
+}
+
+#[test]
+fn a_known_end_is_not_moved_by_a_clock() {
+    let (mut books, [alice, bob, _]) = shared();
+    books.poll(alice, vec![joined(vec![message("m30"), kick("kick11", BOB), message("m12")])]);
+    let before = books.of_user(bob).unwrap().since;
+    let state = vec![kick("kick11", BOB)];
+    books.poll(bob, vec![RoomBatch { state, state_is_after: true, ..left(Vec::new()) }]);
+    assert_eq!(books.of_user(bob).unwrap().since, before);
+}
+
+#[test]
+fn what_one_device_told_of_an_end_another_that_was_told_less_does_not_shorten() {
+    let (mut books, [alice, bob, _]) = shared();
+    let other = books.sign_in(BOB, "B");
+    books.poll(alice, vec![limited(messages(&["m20"]))]);
+    let told = |ids: &[&str]| {
+        let mut timeline = messages(ids);
+        timeline.push(leaves("leave11", BOB));
+        vec![left(timeline)]
+    };
+    books.poll(bob, told(&["m9", "m10"]));
+    books.poll(other, told(&["m10"]));
+    assert_eq!(books.visible(bob), ["m9", "m10", "leave11"]);
+}
+
+#[test]
+fn what_others_were_told_behind_a_gap_the_leaver_goes_on_to_without_one() {
+    let (mut books, [alice, bob, _]) = shared();
+    books.poll(alice, vec![limited(vec![message("m20"), leaves("leave21", BOB)])]);
+    let own = vec![message("m5"), message("m20"), leaves("leave21", BOB)];
+    books.poll(bob, vec![left(own)]);
+    assert_eq!(books.visible(bob), [&BEFORE[..], &["m20", "leave21"]].concat());
+    assert!(!books.is_limited(bob));
+}
+
+#[test]
+fn what_is_kept_for_a_leaver_changes_nothing_of_the_timeline() {
+    let (mut books, [alice, bob, _]) = shared();
+    books.poll(alice, vec![limited(messages(&["m20"]))]);
+    let timeline = vec![message("m20"), message("m21"), leaves("leave22", BOB)];
+    let end = RoomBatch { limited: true, prev_batch: Some("own".to_owned()), ..left(timeline) };
+    books.poll(bob, vec![end]);
+    let event = books.event("m20").unwrap();
+    assert_eq!((event.gap_before, event.prev_batch.as_deref()), (true, Some("back")));
+    assert_eq!(books.visible(bob), ["m20", "m21", "leave22"]);
 }
