@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use luge_core::{
     id::Sequence,
-    ledger::Command,
+    ledger::{Command, MemberList},
     record::Membership,
     upstream::{RoomBatch, SyncBatch, SyncEvent, Typed},
     view::Table,
@@ -63,6 +63,27 @@ fn an_end_out_of_a_gap_is_before_all_that_was_sent_later() {
     books.poll(alice, vec![with_state(batch, vec![leaves("leave11", BOB)])]);
     assert_eq!(books.of_user(bob).unwrap().since, books.sequence("m5"));
     assert!(books.sees_state(bob, "m.room.create", ""));
+}
+
+#[test]
+fn an_end_that_is_told_last_is_before_all_that_was_sent_later() {
+    let (mut books, [alice, bob, _]) = shared();
+    books.poll(alice, vec![limited(messages(&["m30", "m4-late"]))]);
+    let (room, events) = (books.number(), vec![leaves("leave11", BOB)]);
+    books.apply(Command::Members(MemberList { room, events, whole: None }));
+    assert_eq!(books.of_user(bob).unwrap().since, books.sequence("m5"));
+}
+
+#[test]
+fn a_stay_is_certain_up_to_its_own_last_event_also_after_a_restart() {
+    let (mut books, [alice, bob, _]) = shared();
+    let renamed = || vec![message("m20"), member_after("join21", BOB, "join", "join")];
+    books.poll(alice, vec![limited(renamed())]);
+    books.poll(bob, vec![limited(renamed())]);
+    let mut books = Books::open(books.tables, 2_000_000);
+    let invite = member_after("invite31", BOB, "leave", "invite");
+    books.poll(alice, vec![limited(vec![message("m30"), invite])]);
+    assert_eq!(books.visible(bob), ["m20", "join21"]);
 }
 
 #[test]
@@ -241,7 +262,7 @@ fn bob_is_found_to_be_out(books: &mut Books, bob: Who) {
     books.now_ms += 10_000_000;
     let knew = books.world.sequence;
     books.apply(Command::JoinedRooms { user: bob.user, knew, rooms: BTreeSet::new() });
-    let record = books.of_user(bob).unwrap();
+    let record = books.of_user(bob).expect("he was in the room");
     assert_eq!((record.membership, record.own_event), (Membership::Leave, None));
 }
 
