@@ -12,8 +12,28 @@ impl Gate<'_> {
     /// some of them, and the number up to which the timeline goes before them;
     /// `None` where something is missing between.
     ///
-    /// What the timeline lacks was never told before, whatever its number.
+    /// What the timeline lacks was never told before, whatever its number. But where
+    /// something is missing before it, and an event behind it was told, what is told
+    /// goes on from that event: who begins anew would lack it.
     pub(super) fn ending(&self, after: Sequence, limit: u64, stretch: &mut Stretch) -> Option<u64> {
+        let mut told_behind = None;
+        let goes_on = self.last_events(after, limit, stretch, &mut told_behind);
+        if let (None, Some(behind)) = (goes_on, told_behind) {
+            stretch.events.truncate(behind);
+            return Some(after.0);
+        }
+        goes_on
+    }
+
+    /// As [`Self::ending`]. `told_behind` is how many events lie behind the newest
+    /// that was told.
+    fn last_events(
+        &self,
+        after: Sequence,
+        limit: u64,
+        stretch: &mut Stretch,
+        told_behind: &mut Option<usize>,
+    ) -> Option<u64> {
         let mut goes_on = None;
         for event_id in self.of_user.ending.iter().rev() {
             let place = self.view.get(Table::EventIds, &key::event_id(self.room.number, event_id));
@@ -26,6 +46,9 @@ impl Gate<'_> {
             let is_told = place.timeline && sequence <= after.0;
             let is_ignored =
                 record.state_key.is_none() && self.user.ignored.contains(&record.sender);
+            if is_told {
+                told_behind.get_or_insert(stretch.events.len());
+            }
             if is_told || is_ignored {
                 continue;
             }

@@ -98,6 +98,16 @@ fn the_last_events_stay_visible_when_others_are_told_of_them() {
 }
 
 #[test]
+fn last_events_from_before_what_was_told_leave_no_hole_there() {
+    let (mut books, [alice, bob, _]) = shared();
+    books.poll(alice, vec![limited(messages(&["m10"]))]);
+    let told = books.world.sequence;
+    books.poll(bob, vec![RoomBatch { limited: true, ..end_of_bob(&["m8", "m9", "m10"]) }]);
+    assert_eq!(books.visible(bob), ["m8", "m9", "m10", "leave11"]);
+    assert_eq!(books.visible_after(bob, told), (vec!["leave11".to_owned()], false));
+}
+
+#[test]
 fn an_end_told_as_history_adds_nothing_to_what_others_see() {
     let (mut books, [alice, bob, _]) = shared();
     let end = RoomBatch { limited: true, ..end_of_bob(&["m9", "m10"]) };
