@@ -90,6 +90,9 @@ impl Fold<'_> {
             }
         }
         (room.joined_count, room.invited_count) = counts;
+        // Somebody's end may be newer than a join that was told meanwhile.
+        let told: Vec<&SyncEvent> = state.events.iter().filter(|it| it.kind == MEMBER).collect();
+        self.old_ends(state.user, &room, &told);
         if let Some(whole) = &state.whole {
             self.drop_untold(&mut room, whole, state.knew);
             if room.last_event <= state.knew {

@@ -2,7 +2,7 @@
 //! end first, and however much of the room that poller knows.
 
 use luge_core::{
-    ledger::{Command, MemberList},
+    ledger::{Command, MemberList, RoomState},
     record::Membership,
     upstream::{RoomBatch, SyncEvent},
 };
@@ -136,6 +136,21 @@ fn a_kick_in_what_another_is_told_as_history_ends_the_stay() {
     assert_eq!(books.visible(bob), ["kick11"]);
     assert_eq!(books.visible(dave), ["kick11", "m12", "leave13"]);
     assert!(!books.sees_state(bob, "m.room.member", DAVE));
+}
+
+#[test]
+fn a_kick_in_a_state_that_was_fetched_ends_the_stay_also_where_its_user_moved_meanwhile() {
+    for (kick_id, is_out) in [("kick11", true), ("kick6", false)] {
+        let (mut books, [alice, bob, _]) = shared();
+        let (room, knew) = (books.number(), books.world.sequence);
+        books.poll(bob, vec![joined(vec![member_after("join8", BOB, "join", "join")])]);
+        let events = vec![create(), kick(kick_id, BOB)];
+        let state = RoomState { room, user: alice.user, knew, events, whole: None };
+        books.apply(Command::State(Box::new(state)));
+        books.poll(alice, vec![limited(messages(&["m20"]))]);
+        assert_eq!(books.of_user(bob).unwrap().membership == Membership::Kick, is_out, "{kick_id}");
+        assert_eq!(books.visible(bob).contains(&"m20".to_owned()), !is_out, "{kick_id}");
+    }
 }
 
 #[test]
