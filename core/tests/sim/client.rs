@@ -189,7 +189,7 @@ impl Connection {
             }
         }
         // What is asked of a room may change without an entry that says so.
-        for (room, held) in &mut self.rooms {
+        for (room, held) in self.rooms.iter_mut().filter(|(_, held)| held.joined) {
             let limit = wanted.of_room(*room, windows).map(|it| it.limit).max();
             held.limit = limit.unwrap_or(held.limit);
         }

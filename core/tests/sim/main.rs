@@ -100,6 +100,14 @@ fn sim_clients_of_all_dialects_end_up_with_the_truth() {
     assert!(seeds.len() == 1 || steps >= STEPS_MIN, "{steps} steps are too few");
 }
 
+/// Goal: likewise where limits cut short what is kept, and what is told at once.
+#[test]
+fn sim_limits_that_are_reached_all_the_time_lose_nothing() {
+    for seed in seeds(0..4) {
+        run(seed, Settings { dialects: true, small_limits: true, ..Settings::default() });
+    }
+}
+
 /// Goal: without crashes no position is ever lost, stops in order included.
 #[test]
 fn sim_positions_are_kept_where_nothing_crashes() {
@@ -143,13 +151,14 @@ fn settings_of(seed: u64) -> Settings {
         pause_ms: random.between(1, 300),
         crashes: random.chance(700),
         dialects: true,
+        small_limits: number("LUGE_SIM_SMALL").is_some(),
         ..Settings::default()
     }
 }
 
 /// Goal: any seed. Draws seeds for `LUGE_SIM_SECONDS`, an hour where that is not
 /// said, from `LUGE_SIM_FIRST` on or from where the clock says; stops at the
-/// first that fails.
+/// first that fails. `LUGE_SIM_SMALL` has limits reached all the time.
 #[test]
 #[ignore = "takes as long as it is told to"]
 fn sim_for_hours() {

@@ -9,7 +9,7 @@ use std::{
 use luge_core::{
     connection::{AnswerLimits, Want},
     id::{DeviceNumber, UserNumber},
-    ledger::{Command, Delta, Polled},
+    ledger::{Command, Delta, LedgerLimits, Polled},
     shard::{
         Effect, Event, PollOrder, PollOutcome, Refusal, Shard, ShardLimits, Ticket, Token,
         Validation,
@@ -48,6 +48,8 @@ pub(crate) struct Settings {
     /// Whether clients speak all dialects and ask for all that there is; else
     /// they have one list in the simplified dialect.
     pub(crate) dialects: bool,
+    /// Whether what is kept and told at once is so little that it is often not enough.
+    pub(crate) small_limits: bool,
 }
 
 impl Default for Settings {
@@ -61,7 +63,25 @@ impl Default for Settings {
             pause_ms: 150,
             crashes: true,
             dialects: false,
+            small_limits: false,
         }
+    }
+}
+
+impl Settings {
+    fn answer_limits(&self) -> AnswerLimits {
+        let usual = AnswerLimits { rooms_max: ROOMS_MAX, ..AnswerLimits::default() };
+        if !self.small_limits {
+            return usual;
+        }
+        AnswerLimits { receipts_max: 2, earlier_bytes_max: 2_000, bytes_max: 3_000, ..usual }
+    }
+
+    fn ledger_limits(&self) -> LedgerLimits {
+        if !self.small_limits {
+            return LedgerLimits::default();
+        }
+        LedgerLimits { removed_max: 1, history_max: 3, ..LedgerLimits::default() }
     }
 }
 
@@ -226,8 +246,9 @@ impl Simulation {
     fn start(&mut self) {
         self.jobs.retain(|_, job| !job.is_inside());
         self.book = Book::open(self.book.tables().clone());
+        self.book.ledger.set_limits(self.settings.ledger_limits());
         let limits = ShardLimits {
-            answers: AnswerLimits { rooms_max: ROOMS_MAX, ..AnswerLimits::default() },
+            answers: self.settings.answer_limits(),
             backoff_max_ms: 2_000,
             save_every_ms: 1_000,
             repair_interval_ms: 5_000,
