@@ -12,7 +12,8 @@ use crate::{
     client::Connection,
     homeserver::{Device, Is, User, user_id},
     random::Random,
-    simulation::{Numbers, START_MS, Settings, Simulation, token},
+    settings::Settings,
+    simulation::{Numbers, START_MS, Simulation, token},
     wanted::{EXTENSIONS, ListWanted, RoomWanted, ScopeWanted, StateWanted, Wanted},
 };
 

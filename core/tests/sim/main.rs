@@ -27,6 +27,7 @@ mod lists;
 mod log;
 mod quiescence;
 mod random;
+mod settings;
 mod simulation;
 mod sticky;
 mod truth;
@@ -39,7 +40,8 @@ use std::{
 };
 
 use random::Random;
-use simulation::{Settings, Simulation};
+use settings::Settings;
+use simulation::Simulation;
 
 /// Runs one seed, and says how to do it again if it fails.
 fn run(seed: u64, settings: Settings) -> Simulation {

@@ -7,9 +7,9 @@ use std::{
 };
 
 use luge_core::{
-    connection::{AnswerLimits, Want},
+    connection::Want,
     id::{DeviceNumber, UserNumber},
-    ledger::{Command, Delta, LedgerLimits, Polled},
+    ledger::{Command, Delta, Polled},
     shard::{
         Effect, Event, PollOrder, PollOutcome, Refusal, Shard, ShardLimits, Ticket, Token,
         Validation,
@@ -20,70 +20,18 @@ use luge_core::{
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
-    client::{Connection, ROOMS_MAX},
+    client::Connection,
     exchange::{Delivery, Exchange},
     harness::{Book, book::Group},
     homeserver::Homeserver,
     log,
     random::Random,
+    settings::Settings,
     visibility::{Heard, Visibility},
 };
 
 pub(crate) const START_MS: u64 = 1_800_000_000_000;
 const SECRET: u64 = 7;
-
-/// What a run is like.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    pub(crate) users: usize,
-    pub(crate) rooms: usize,
-    pub(crate) shards: usize,
-    /// Things that happen at the homeserver, at most.
-    pub(crate) actions: usize,
-    /// Events that happen at the homeserver, at most.
-    pub(crate) events: usize,
-    /// The longest pause between two of them.
-    pub(crate) pause_ms: u64,
-    pub(crate) crashes: bool,
-    /// Whether clients speak all dialects and ask for all that there is; else
-    /// they have one list in the simplified dialect.
-    pub(crate) dialects: bool,
-    /// Whether what is kept and told at once is so little that it is often not enough.
-    pub(crate) small_limits: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            users: 6,
-            rooms: 5,
-            shards: 3,
-            actions: 700,
-            events: usize::MAX,
-            pause_ms: 150,
-            crashes: true,
-            dialects: false,
-            small_limits: false,
-        }
-    }
-}
-
-impl Settings {
-    fn answer_limits(&self) -> AnswerLimits {
-        let usual = AnswerLimits { rooms_max: ROOMS_MAX, ..AnswerLimits::default() };
-        if !self.small_limits {
-            return usual;
-        }
-        AnswerLimits { receipts_max: 2, earlier_bytes_max: 2_000, bytes_max: 3_000, ..usual }
-    }
-
-    fn ledger_limits(&self) -> LedgerLimits {
-        if !self.small_limits {
-            return LedgerLimits::default();
-        }
-        LedgerLimits { removed_max: 1, history_max: 3, ..LedgerLimits::default() }
-    }
-}
 
 /// Who waits for the ledger.
 #[derive(Debug)]
