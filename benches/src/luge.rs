@@ -241,6 +241,10 @@ impl Luge {
                     response = Some(*answer);
                 }
                 Effect::Ledger(command) => drop(self.take_in(command)),
+                Effect::Continue => {
+                    let effects = self.turn(Event::Continue);
+                    response = self.response(effects).or(response);
+                }
                 _ => {}
             }
         }

@@ -3,13 +3,16 @@
 //! Lives on the user's shard and nowhere else (INV-1). Everything is rebuilt
 //! from the tables; nothing here is sent to anybody or written anywhere.
 
+mod direct;
+mod loading;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use rustc_hash::FxHashMap;
+pub use loading::{Loading, ReadRooms};
 
 use crate::{
     id::{RoomNumber, Sequence, UserNumber},
@@ -232,6 +235,13 @@ fn sender_of(json: &str) -> Option<String> {
 impl User {
     /// The user as the tables know them.
     pub fn load(number: UserNumber, id: Arc<str>, world: &World, view: &dyn View) -> Self {
+        let mut loading = Loading::begin(number, id, world, view);
+        while !loading.read(loading::AT_ONCE, world, view).is_whole {}
+        loading.finish()
+    }
+
+    /// All of the user but their rooms.
+    fn without_rooms(number: UserNumber, id: Arc<str>, world: &World, view: &dyn View) -> Self {
         let known = view.get(Table::Devices, &key::user(number)).and_then(UserRecord::decode);
         let mut user = Self {
             number,
@@ -246,22 +256,7 @@ impl User {
             changed: world.sequence,
             news: News::default(),
         };
-        let from = key::of_user(number);
-        let to = key::after_prefix(&from);
-        let mut account_data = room_account_data(&from, view);
-        view.scan(Table::UserRooms, &from, &to, Direction::Forward, &mut |key, archive| {
-            if let (Some(room), Some(record)) = (key::room_of(key), UserRoomRecord::decode(archive))
-            {
-                let account_data = account_data.remove(&room).unwrap_or_default();
-                user.rooms.insert(room, UserRoom::new(record, account_data));
-            }
-            true
-        });
         user.read_global_account_data(view);
-        let rooms: Vec<RoomNumber> = user.rooms.keys().copied().collect();
-        for room in rooms {
-            user.place(room, world);
-        }
         user
     }
 
@@ -270,7 +265,8 @@ impl User {
         self.changed = world.sequence;
         self.rooms_known |= change.rooms_known;
         if !change.account_data.is_empty() {
-            let (ignored, direct) = (self.ignored.clone(), self.direct.clone());
+            let ignored = std::mem::take(&mut self.ignored);
+            let direct = std::mem::take(&mut self.direct);
             self.read_global_account_data(view);
             self.account_data_changed = self.account_data_changed.max(world.sequence);
             if ignored != self.ignored || direct != self.direct {
@@ -352,7 +348,8 @@ impl User {
 
     fn room_account_data(&self, room: RoomNumber, view: &dyn View) -> RoomAccountData {
         let from = key::account_data_of(self.number, Some(room));
-        room_account_data(&from, view).remove(&room).unwrap_or_default()
+        let found = room_account_data(&from, &key::after_prefix(&from), view);
+        found.into_iter().next().map(|(_, it)| it).unwrap_or_default()
     }
 
     fn unrank(&mut self, rank: Option<Rank>) {
@@ -409,13 +406,14 @@ impl User {
             true
         });
         self.account_data_changed = changed;
-        let content = |kind: &str| {
+        let event = |kind: &str| {
             let archive = view.get(Table::AccountData, &key::account_data(self.number, None, kind));
-            content_of(&AccountDataRecord::access(archive?)?.json)
+            AccountDataRecord::access(archive?).map(|record| &*record.json)
         };
-        self.direct = content("m.direct").map(|content| direct_rooms(&content)).unwrap_or_default();
-        self.ignored = content("m.ignored_user_list")
-            .and_then(|content| {
+        self.direct = event("m.direct").map(direct::rooms).unwrap_or_default();
+        self.ignored = event("m.ignored_user_list")
+            .and_then(|json| {
+                let content = content_of(json)?;
                 let users = content.get("ignored_users")?.as_object()?;
                 Some(users.keys().cloned().collect())
             })
@@ -428,27 +426,29 @@ fn content_of(json: &str) -> Option<serde_json::Value> {
     Some(event.get_mut("content")?.take())
 }
 
-fn direct_rooms(content: &serde_json::Value) -> BTreeSet<Arc<str>> {
-    let lists = content.as_object().into_iter().flat_map(serde_json::Map::values);
-    let rooms = lists.filter_map(serde_json::Value::as_array).flatten();
-    rooms.filter_map(serde_json::Value::as_str).map(Arc::from).collect()
-}
-
 /// When a room's account data last changed, and its tags.
 type RoomAccountData = (Sequence, Arc<[String]>);
 
-/// The account data of the rooms whose keys begin with `from`, in one pass.
-fn room_account_data(from: &[u8], view: &dyn View) -> FxHashMap<RoomNumber, RoomAccountData> {
-    let to = key::after_prefix(from);
-    let mut rooms = FxHashMap::<RoomNumber, RoomAccountData>::default();
-    view.scan(Table::AccountData, from, &to, Direction::Forward, &mut |key, archive| {
+/// The account data of rooms whose keys lie from one on up to another, in order
+/// of the rooms.
+fn room_account_data(
+    from: &[u8],
+    to: &[u8],
+    view: &dyn View,
+) -> Vec<(RoomNumber, RoomAccountData)> {
+    let mut rooms = Vec::<(RoomNumber, RoomAccountData)>::new();
+    view.scan(Table::AccountData, from, to, Direction::Forward, &mut |key, archive| {
         if let Some(room) = key::room_of(key)
             && let Some(record) = AccountDataRecord::access(archive)
         {
-            let (changed, tags) = rooms.entry(room).or_default();
-            *changed = (*changed).max(Sequence(record.changed.to_native()));
-            if key::is_account_data_of_type(key, "m.tag") {
-                *tags = self::tags(&record.json);
+            if rooms.last().is_none_or(|(last, _)| *last != room) {
+                rooms.push((room, RoomAccountData::default()));
+            }
+            if let Some((_, (changed, tags))) = rooms.last_mut() {
+                *changed = (*changed).max(Sequence(record.changed.to_native()));
+                if key::is_account_data_of_type(key, "m.tag") {
+                    *tags = self::tags(&record.json);
+                }
             }
         }
         true

@@ -20,11 +20,29 @@ use crate::{
 };
 
 impl Shard {
-    pub(super) fn on_request(&mut self, asked: ClientRequest, below: &dyn View, out: &mut Effects) {
-        let ClientRequest { ticket, user, user_id, device, token, confirmed, request } = asked;
-        if self.held.len() >= self.limits.held_max || !self.load_user(user, &user_id, below) {
+    /// Takes a request to its user, or has it wait for them.
+    pub(super) fn on_request(
+        &mut self,
+        asked: Box<ClientRequest>,
+        below: &dyn View,
+        out: &mut Effects,
+    ) {
+        let ticket = asked.ticket;
+        let is_full = self.held.len() + self.loads.waiting() >= self.limits.held_max;
+        if is_full || !self.load_user(asked.user, &asked.user_id, below, out) {
             return refuse(ticket, Refusal::too_many("requests are being held"), out);
         }
+        match self.wait_for_user(asked) {
+            Some(asked) => self.on_arrival(*asked, below, out),
+            // There is no further turn for it.
+            None if self.stopping => self.end_loads(out),
+            None => {}
+        }
+    }
+
+    /// Takes in a request whose user is in memory.
+    pub(super) fn on_arrival(&mut self, asked: ClientRequest, below: &dyn View, out: &mut Effects) {
+        let ClientRequest { ticket, user, device, token, confirmed, request, .. } = asked;
         self.note_token(user, device, &token, confirmed, below);
         let conn_id = request.dialect.connection_name(&request.conn_id);
         let place = Place { user, device, conn_id };

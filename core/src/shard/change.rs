@@ -27,6 +27,8 @@ impl Shard {
                 if let Some(on_shard) = self.users.get_mut(user) {
                     on_shard.user.room_changed(*room, &world);
                     self.dirty.insert(*user);
+                } else if let Some(user) = self.loads.user(*user) {
+                    user.room_changed(*room, &world);
                 }
             }
         }
@@ -42,16 +44,24 @@ impl Shard {
     }
 
     fn on_user_change(&mut self, change: &UserChange, world: &World, below: &dyn View) {
-        let Some(on_shard) = self.users.get_mut(&change.user) else { return };
-        on_shard.user.apply(change, world, &layered(world, below));
-        self.dirty.insert(change.user);
+        let user = match self.users.get_mut(&change.user) {
+            Some(on_shard) => {
+                self.dirty.insert(change.user);
+                &mut on_shard.user
+            }
+            None => match self.loads.user(change.user) {
+                Some(user) => user,
+                None => return,
+            },
+        };
+        user.apply(change, world, &layered(world, below));
         for room in &change.rooms {
-            if on_shard.user.rooms.contains_key(room) {
+            if user.rooms.contains_key(room) {
                 self.room_users.entry(*room).or_default().insert(change.user);
             }
         }
         let gone: Vec<_> = {
-            let rooms = &on_shard.user.rooms;
+            let rooms = &user.rooms;
             change.rooms.iter().filter(|room| !rooms.contains_key(room)).copied().collect()
         };
         gone.into_iter().for_each(|room| self.forget_room_user(room, change.user));

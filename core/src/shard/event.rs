@@ -77,6 +77,8 @@ pub enum Event {
         /// What.
         hint: Hint,
     },
+    /// A further turn, as [`Effect::Continue`] asks for it.
+    Continue,
     /// No new work from here on: held requests are answered with what there is.
     Stop,
 }
@@ -177,6 +179,9 @@ pub enum Effect {
     Fetch(FetchOrder),
     /// Have the ledger take something in.
     Ledger(Command),
+    /// Give the shard a further turn soon, and other work its turn before: there
+    /// is more to do than fits into one.
+    Continue,
     /// Everything that was promised has been done.
     Drained,
 }

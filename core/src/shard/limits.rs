@@ -15,6 +15,8 @@ pub struct ShardLimits {
     pub held_max: usize,
     /// Users in memory; beyond it further ones are refused.
     pub users_max: usize,
+    /// Rooms of users that are brought into memory in one turn.
+    pub load_rooms_max: usize,
     /// Tokens remembered of one device.
     pub tokens_max: usize,
     /// Initial syncs in flight.
@@ -87,6 +89,7 @@ impl Default for ShardLimits {
             connections_max: 16,
             held_max: 50_000,
             users_max: 100_000,
+            load_rooms_max: 500,
             tokens_max: 8,
             initial_syncs_max: 4,
             patience_ms: 60_000,

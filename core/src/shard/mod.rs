@@ -10,6 +10,7 @@ mod device;
 mod event;
 mod hint;
 mod limits;
+mod loads;
 mod poller;
 mod refusal;
 mod repair;
@@ -48,6 +49,7 @@ pub struct Shard {
     now_ms: u64,
     world: Arc<World>,
     users: BTreeMap<UserNumber, OnShard>,
+    loads: loads::Loads,
     /// The users of this shard with a relation to a room.
     room_users: FxHashMap<RoomNumber, BTreeSet<UserNumber>>,
     positions: Positions,
@@ -84,11 +86,13 @@ impl Shard {
     /// A shard without users. `start_ms` is the time of the start, unix
     /// milliseconds; `secret` is the store's.
     pub fn new(limits: ShardLimits, world: Arc<World>, start_ms: u64, secret: u64) -> Self {
+        let loads = loads::Loads::new(limits.load_rooms_max.max(1));
         Self {
             limits,
             now_ms: start_ms,
             world,
             users: BTreeMap::new(),
+            loads,
             room_users: FxHashMap::default(),
             positions: Positions::new(start_ms, secret),
             dirty: BTreeSet::new(),
@@ -116,8 +120,8 @@ impl Shard {
         match event {
             Event::Tick(now_ms) => self.on_tick(now_ms, below, out),
             Event::Delta(delta) => self.on_delta(&delta, below, out),
-            Event::Request(request) => self.on_request(*request, below, out),
-            Event::Abandoned(ticket) => drop(self.release(ticket)),
+            Event::Request(request) => self.on_request(request, below, out),
+            Event::Abandoned(ticket) => self.on_abandoned(ticket),
             Event::Validated { user, device, token, validation } => {
                 self.on_validated(user, device, &token, validation, below, out);
             }
@@ -126,6 +130,7 @@ impl Shard {
             }
             Event::Fetched { want, succeeded } => self.on_fetched(&want, succeeded, out),
             Event::Hint { user, hint } => self.on_hint(user, hint, out),
+            Event::Continue => self.on_continue(below, out),
             Event::Stop => self.on_stop(below, out),
         }
     }
@@ -137,6 +142,7 @@ impl Shard {
         for user in std::mem::take(&mut self.dirty) {
             self.answer_held(user, below, out);
         }
+        self.settle_loads(out);
         if self.stopping && self.held.is_empty() && !self.drained {
             self.drained = true;
             self.save_all(out);
@@ -183,8 +189,15 @@ impl Shard {
         }
     }
 
+    fn on_abandoned(&mut self, ticket: Ticket) {
+        if self.release(ticket).is_none() {
+            self.loads.forget(ticket);
+        }
+    }
+
     fn on_stop(&mut self, below: &dyn View, out: &mut Effects) {
         self.stopping = true;
+        self.end_loads(out);
         // Whoever waits gets what there is; the position stays valid.
         let tickets: Vec<Ticket> = self.held.keys().copied().collect();
         for ticket in tickets {

@@ -1,12 +1,11 @@
 //! A user on the shard: their state and their devices.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-use super::{Shard, device::Device, layered};
+use super::{Shard, device::Device};
 use crate::{
     id::{DeviceNumber, RoomNumber, UserNumber},
     user::User,
-    view::View,
 };
 
 /// One user.
@@ -25,25 +24,9 @@ pub(super) struct OnShard {
 }
 
 impl Shard {
-    /// The user, brought into memory where they are not; false where memory is
-    /// full.
-    pub(super) fn load_user(
-        &mut self,
-        number: UserNumber,
-        id: &Arc<str>,
-        below: &dyn View,
-    ) -> bool {
-        if self.users.contains_key(&number) {
-            return true;
-        }
-        if self.users.len() >= self.limits.users_max {
-            return false;
-        }
-        let view = layered(&self.world, below);
-        let user = User::load(number, Arc::clone(id), &self.world, &view);
-        for room in user.rooms.keys() {
-            self.room_users.entry(*room).or_default().insert(number);
-        }
+    /// Takes in a user who has been read whole, and whose rooms know of them.
+    pub(super) fn add_user(&mut self, user: User) {
+        let number = user.number;
         let on_shard = OnShard {
             user,
             devices: BTreeMap::new(),
@@ -54,7 +37,6 @@ impl Shard {
         self.users.insert(number, on_shard);
         self.plan_rooms_check(number);
         self.note_suspects_of(number);
-        true
     }
 
     pub(super) fn unload_user(&mut self, number: UserNumber) {

@@ -201,6 +201,7 @@ impl Simulation {
             save_every_ms: 1_000,
             repair_interval_ms: 5_000,
             refetch_after_ms: 5_000,
+            load_rooms_max: 2,
             ..ShardLimits::default()
         };
         let shard =
@@ -374,6 +375,11 @@ impl Simulation {
             }
             Effect::Fetch(order) => self.fetch(order),
             Effect::Ledger(command) => self.command(command, Then::Nothing, Heard::default()),
+            Effect::Continue => {
+                // Not by chance: that is for what there was before.
+                let delay_ms = self.order % 40;
+                self.push(delay_ms, Job::Shard(shard, Box::new(Event::Continue)));
+            }
             Effect::Drained => self.drained[shard] = true,
         }
     }

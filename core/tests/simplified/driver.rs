@@ -68,6 +68,8 @@ pub(crate) struct Luge {
     /// Changes that are in the tables and have yet to reach the shard, where they are
     /// to be late.
     late: Option<VecDeque<Arc<Delta>>>,
+    /// Whether the shard has asked for a further turn.
+    continues: bool,
     /// Entries of the tables that were looked at.
     reads: Cell<u64>,
 }
@@ -147,6 +149,7 @@ impl Luge {
             pages_by_event: false,
             drained: false,
             late: None,
+            continues: false,
             reads: Cell::new(0),
         }
     }
@@ -185,6 +188,7 @@ impl Luge {
         self.book = book;
         self.polls.clear();
         self.drained = false;
+        self.continues = false;
         self.apply(Event::Tick(self.now_ms));
     }
 
@@ -290,6 +294,15 @@ impl Luge {
     pub(crate) fn wait(&mut self, ms: u64) {
         self.now_ms += ms;
         self.apply(Event::Tick(self.now_ms));
+    }
+
+    /// The shard gets the further turn that it has asked for; whether it had.
+    pub(crate) fn continues(&mut self) -> bool {
+        let continues = std::mem::take(&mut self.continues);
+        if continues {
+            self.apply(Event::Continue);
+        }
+        continues
     }
 
     /// Front mode saw something go through.
@@ -522,6 +535,7 @@ impl Luge {
                 }
             }
             Effect::Ledger(command) => drop(self.command(command)),
+            Effect::Continue => self.continues = true,
             Effect::Drained => self.drained = true,
         }
     }

@@ -16,6 +16,7 @@ mod gaps;
 mod history;
 mod large;
 mod lists;
+mod loading;
 mod membership;
 mod meta;
 mod own_events;

@@ -122,6 +122,7 @@ impl Ports {
                 Effect::Validate { user, device, token } => self.validate(user, device, token),
                 Effect::Fetch(order) => self.fetch(order),
                 Effect::Ledger(command) => self.enqueue(command),
+                Effect::Continue => self.tell(Event::Continue),
                 Effect::Drained => self.drained.set(true),
             }
         }
