@@ -111,8 +111,8 @@ pub struct Polled {
 }
 
 /// How long the homeserver must have had nothing to tell, in milliseconds, for
-/// the answer that says so to wait for others.
-const HELD_MS: u64 = 10_000;
+/// the answer that says so to wait for others, or to be left out.
+pub(crate) const HELD_MS: u64 = 10_000;
 
 impl Command {
     /// Whether nobody waits for the command to be durable: it is the answer to a

@@ -27,6 +27,7 @@ use std::{
     sync::Arc,
 };
 
+pub(crate) use command::HELD_MS;
 pub use command::{
     Applied, Change, Command, ConnectionWrite, Delta, DeviceChange, History, MemberList, Polled,
     Reply, RoomState, SignIn, UserChange, WholeList,

@@ -7,9 +7,10 @@ use super::refusal::Refusal;
 use crate::{
     connection::Want,
     id::{DeviceNumber, RoomNumber, Sequence, UserNumber},
-    ledger::{Command, Delta},
+    ledger::{Command, Delta, HELD_MS},
     request::{Dialect, Request},
     response::Response,
+    upstream::SyncBatch,
 };
 
 /// Stands for one client's request until it is answered or abandoned. Given out
@@ -121,6 +122,8 @@ pub enum PollOutcome {
         /// The next `since`; `None` where the answer had none, and the old one
         /// stays.
         since: Option<String>,
+        /// What it was if it said nothing: see [`SyncBatch::silence`].
+        silence: Option<u64>,
     },
     /// The token is not accepted (401).
     Unauthorized(Refusal),
@@ -212,6 +215,20 @@ pub struct PollOrder {
     pub timeout_ms: u64,
     /// When it is asked for, unix milliseconds.
     pub asked_ms: u64,
+    /// The [silence](SyncBatch::silence) that the ledger has taken in and that
+    /// changes nothing.
+    pub silence: Option<u64>,
+}
+
+impl PollOrder {
+    /// Whether the ledger has taken in an answer like this one, and nothing comes
+    /// of another. One that came at once is no such: it has its way through the
+    /// ledger, so that a homeserver that does not wait is not asked all the time.
+    pub fn is_known(&self, batch: &SyncBatch, now_ms: u64) -> bool {
+        self.silence.is_some()
+            && self.silence == batch.silence(self.since.as_deref())
+            && now_ms.saturating_sub(self.asked_ms) >= HELD_MS
+    }
 }
 
 /// One thing to fetch.
@@ -228,4 +245,43 @@ pub struct FetchOrder {
     /// What the homeserver knows for certain, since it was taken in before it is
     /// asked.
     pub knew: Sequence,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::{Limits, parse};
+
+    #[test]
+    fn an_answer_is_known_that_says_nothing_for_long_and_said_it_before() {
+        let batch = |body: &str| parse(body.as_bytes(), &Limits::default()).expect("an object");
+        let quiet = r#"{"next_batch":"s","device_one_time_keys_count":{"a":1}}"#;
+        let order = |silence| PollOrder {
+            user: UserNumber(1),
+            device: DeviceNumber(1),
+            token: Token { key: [0; 32], secret: "t".into() },
+            since: Some("s".to_owned()),
+            with_rooms: true,
+            timeout_ms: 30_000,
+            asked_ms: 1_000,
+            silence,
+        };
+        let silence = batch(quiet).silence(Some("s"));
+        assert!(silence.is_some());
+        assert!(order(silence).is_known(&batch(quiet), 1_000 + HELD_MS));
+        assert!(!order(silence).is_known(&batch(quiet), 999 + HELD_MS), "it came at once");
+        assert!(!order(None).is_known(&batch(quiet), 1_000 + HELD_MS), "it is the first");
+        for other in [
+            r#"{"next_batch":"t","device_one_time_keys_count":{"a":1}}"#,
+            r#"{"device_one_time_keys_count":{"a":1}}"#,
+            r#"{"next_batch":"s","device_one_time_keys_count":{"a":2}}"#,
+            r#"{"next_batch":"s"}"#,
+            r#"{"next_batch":"s","device_one_time_keys_count":{"a":1},"device_unused_fallback_key_types":[]}"#,
+            r#"{"next_batch":"s","device_one_time_keys_count":{"a":1},"device_lists":{"changed":["@a:x"]}}"#,
+            r#"{"next_batch":"s","device_one_time_keys_count":{"a":1},"to_device":{"events":[{"type":"a","sender":"@a:x","content":{}}]}}"#,
+            r#"{"next_batch":"s","device_one_time_keys_count":{"a":1},"account_data":{"events":[{"type":"a","content":{}}]}}"#,
+        ] {
+            assert!(!order(silence).is_known(&batch(other), 1_000 + HELD_MS), "{other}");
+        }
+    }
 }

@@ -32,6 +32,11 @@ pub(super) struct Poller {
     initial: bool,
     /// The token of the poll in flight, or of the last.
     token_key: [u8; 32],
+    /// The [silence](crate::upstream::SyncBatch::silence) of the last answer.
+    silence: Option<u64>,
+    /// Whether somebody else has told of the device's keys since the poll in
+    /// flight was ordered, or the last was.
+    keys_told: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +56,13 @@ impl Poller {
     /// Whether the homeserver is about to tell the device what is new to it.
     pub(super) fn is_running(&self) -> bool {
         self.phase == Phase::InFlight
+    }
+
+    /// Notes that somebody else has told of the device's keys: what the next
+    /// answer says of them is news, though it may be what the last one said.
+    pub(super) fn note_keys(&mut self) {
+        self.silence = None;
+        self.keys_told = true;
     }
 }
 
@@ -107,6 +119,8 @@ impl Shard {
         // up wait, since a client does.
         let timeout_ms = if since.is_none() { 0 } else { timeout_ms };
         it.poller.token_key = token.key;
+        // A device that rooms are yet to be told of may be over it with any answer.
+        let silence = it.poller.silence.filter(|_| it.record.rooms_from == 0);
         out.push(Effect::Poll(PollOrder {
             user,
             device,
@@ -115,6 +129,7 @@ impl Shard {
             with_rooms,
             timeout_ms,
             asked_ms,
+            silence,
         }));
     }
 
@@ -147,12 +162,14 @@ impl Shard {
             return;
         }
         it.poller.phase = Phase::Idle;
+        it.poller.silence = None;
         if std::mem::take(&mut it.poller.initial) {
             self.initial.in_flight = self.initial.in_flight.saturating_sub(1);
             self.poll_queued(out);
         }
         match outcome {
-            PollOutcome::Advanced { since } => {
+            PollOutcome::Advanced { since, silence } => {
+                self.note_silence(user, device, silence);
                 self.on_advanced(user, device, since.is_some(), below, out);
             }
             PollOutcome::Unauthorized(refusal) => {
@@ -173,6 +190,14 @@ impl Shard {
             }
             PollOutcome::Cancelled => {}
         }
+    }
+
+    /// Notes whether an answer said nothing. What somebody else has told of keys
+    /// meanwhile it may have been too early for.
+    fn note_silence(&mut self, user: UserNumber, device: DeviceNumber, silence: Option<u64>) {
+        let Some(it) = self.device_mut(user, device) else { return };
+        let keys_told = std::mem::take(&mut it.poller.keys_told);
+        it.poller.silence = silence.filter(|_| !keys_told);
     }
 
     fn poll_queued(&mut self, out: &mut Effects) {

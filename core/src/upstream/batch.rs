@@ -4,6 +4,8 @@
 //! thread and consumed by the ledger. Nothing here is trusted beyond its shape:
 //! ids are within their lengths, JSON is well-formed, and that is all.
 
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
 /// An event as the homeserver gave it: its bytes, and the few fields that the
 /// pipeline reads. `json` is the original text less what is private to one
 /// device or one moment (`room_id`, `unsigned.age`, `unsigned.membership` and
@@ -191,5 +193,19 @@ impl SyncBatch {
             && self.to_device.is_empty()
             && self.device_lists_changed.is_empty()
             && self.device_lists_left.is_empty()
+    }
+
+    /// A digest of an answer to `since` that says nothing and leads nowhere: of
+    /// that, and of what it says of keys. `None` for any other answer.
+    pub fn silence(&self, since: Option<&str>) -> Option<u64> {
+        let since = since.filter(|since| self.next_batch.as_deref() == Some(*since))?;
+        let keys = [&self.one_time_keys_count, &self.fallback_key_types];
+        let digest = |digest, text: Option<&str>| {
+            // What is absent is not what is empty.
+            let part = text.map_or(0, |text| xxh3_64(text.as_bytes()).max(1));
+            xxh3_64_with_seed(&part.to_le_bytes(), digest)
+        };
+        let keys = keys.iter().map(|text| text.as_deref());
+        self.says_nothing().then(|| [Some(since)].into_iter().chain(keys).fold(0, digest))
     }
 }

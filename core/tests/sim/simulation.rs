@@ -37,7 +37,7 @@ const SECRET: u64 = 7;
 #[derive(Debug)]
 pub(crate) enum Then {
     Nothing,
-    Polled(PollOrder, Option<String>),
+    Polled(PollOrder, Option<String>, Option<u64>),
     Fetched(UserNumber, Want),
 }
 
@@ -419,6 +419,10 @@ impl Simulation {
             }
         }
         let next = batch.next_batch.clone();
+        let silence = batch.silence(order.since.as_deref());
+        if order.is_known(&batch, self.now_ms) {
+            return self.poll_ended(&order, PollOutcome::Advanced { since: next, silence });
+        }
         let command = Command::Polled(Box::new(Polled {
             user: order.user,
             device: order.device,
@@ -428,7 +432,7 @@ impl Simulation {
             asked_ms: order.asked_ms,
             batch,
         }));
-        self.command(command, Then::Polled(order, next), answer.heard);
+        self.command(command, Then::Polled(order, next, silence), answer.heard);
     }
 
     fn failure(&mut self, number: usize, since: Option<u64>) -> PollOutcome {
@@ -501,9 +505,9 @@ impl Simulation {
         for then in thens {
             match then {
                 Then::Nothing => {}
-                Then::Polled(order, since) => {
+                Then::Polled(order, since, silence) => {
                     if self.polls.contains_key(&order.device) {
-                        self.poll_ended(&order, PollOutcome::Advanced { since });
+                        self.poll_ended(&order, PollOutcome::Advanced { since, silence });
                     }
                 }
                 Then::Fetched(user, want) => {

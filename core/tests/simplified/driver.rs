@@ -253,7 +253,7 @@ impl Luge {
             asked_ms: self.now_ms,
             batch,
         })));
-        self.end_poll(client, PollOutcome::Advanced { since: Some(next_batch) });
+        self.end_poll(client, PollOutcome::Advanced { since: Some(next_batch), silence: None });
     }
 
     /// The device's poll, if one is in flight, ends with `outcome`.

@@ -294,7 +294,7 @@ fn the_next_poll_goes_on_from_what_is_durable() {
     luge.ask(&alice, request());
     let durable = luge.poll(&alice).expect("it polls").since.clone();
     assert!(durable.is_some());
-    luge.end_poll(&alice, PollOutcome::Advanced { since: Some("ahead".to_owned()) });
+    luge.end_poll(&alice, PollOutcome::Advanced { since: Some("ahead".to_owned()), silence: None });
     assert_eq!(luge.poll(&alice).expect("it polls on").since, durable);
 }
 
@@ -398,4 +398,35 @@ fn a_room_that_enters_the_window_releases_a_long_poll() {
     luge.sync(&alice, all([joined("!new:x", &beginning("$new", &[ALICE]))]));
     let answer = luge.body(held);
     assert_eq!((rooms(&answer), &answer["lists"]["all"]["count"]), (vec!["!new:x"], &2.into()));
+}
+
+/// Goal: the ledger does not hear again and again that there is nothing new,
+/// and misses nothing for that: neither what another has told of keys, nor that
+/// a device need no longer wait for rooms.
+#[test]
+fn only_silence_that_changes_nothing_is_kept_from_the_ledger() {
+    let (mut luge, alice) = room();
+    luge.ask(&alice, request());
+    let since = luge.poll(&alice).and_then(|poll| poll.since.clone());
+    let ends = |luge: &mut Luge, silence| {
+        let outcome = PollOutcome::Advanced { since: since.clone(), silence };
+        luge.end_poll(&alice, outcome);
+        luge.poll(&alice).expect("it is polled on").silence
+    };
+    assert_eq!(luge.poll(&alice).expect("it is polled").silence, None);
+    assert_eq!(ends(&mut luge, Some(7)), Some(7));
+    assert_eq!(ends(&mut luge, Some(8)), Some(8));
+    assert_eq!(ends(&mut luge, None), None, "it said something");
+    assert_eq!(ends(&mut luge, Some(7)), Some(7));
+    luge.hint(&alice, Hint::KeyCounts(alice.device, r#"{"a":1}"#.to_owned()));
+    assert_eq!(ends(&mut luge, Some(7)), None, "it may be older than the other counts");
+    assert_eq!(ends(&mut luge, Some(7)), Some(7));
+    // Another device, of which nobody knows yet what it was not told.
+    let other = luge.sign_in(ALICE, "OTHER");
+    luge.ask(&other, request());
+    luge.sync_without_rooms(&other, json!({}));
+    luge.ask(&other, request());
+    let since = luge.poll(&other).and_then(|poll| poll.since.clone());
+    luge.end_poll(&other, PollOutcome::Advanced { since, silence: Some(7) });
+    assert_eq!(luge.poll(&other).expect("it is polled on").silence, None);
 }

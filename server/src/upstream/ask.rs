@@ -401,6 +401,7 @@ mod tests {
             with_rooms,
             timeout_ms,
             asked_ms: 0,
+            silence: None,
         };
         let filter = |rooms: &str, limit: u64| {
             let state = r#"{"lazy_load_members":true,"include_redundant_members":true}"#;
@@ -434,6 +435,7 @@ mod tests {
             with_rooms: true,
             timeout_ms: 30_000,
             asked_ms: 0,
+            silence: None,
         };
         assert_eq!(
             sync_path(&order, Some("a/1")),

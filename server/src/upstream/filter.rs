@@ -124,6 +124,7 @@ mod tests {
             with_rooms,
             timeout_ms: 0,
             asked_ms: 0,
+            silence: None,
         }
     }
 

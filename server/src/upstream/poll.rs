@@ -18,11 +18,11 @@ pub async fn poll(homeserver: &Homeserver, taker: &Taker, order: &PollOrder) -> 
         Err(outcome) => return outcome,
     };
     match taker.take(order, body, homeserver.limits()).await {
-        Ok(Taken { since }) => {
+        Ok(Taken { since, silence }) => {
             if since.is_none() {
                 tracing::warn!("a sync answer has no next_batch: polling again from where it was");
             }
-            PollOutcome::Advanced { since }
+            PollOutcome::Advanced { since, silence }
         }
         Err(reason) => {
             tracing::warn!(%reason, "a sync answer was set aside");

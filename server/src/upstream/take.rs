@@ -9,7 +9,11 @@ use luge_core::{
     shard::PollOrder,
     upstream::{self, Limits, Scanned, Section, SyncBatch},
 };
-use luge_io::{helpers::Helpers, oneshot, time};
+use luge_io::{
+    helpers::Helpers,
+    oneshot,
+    time::{self, clock},
+};
 
 use crate::{config::ServerLimits, ledger::LedgerHandle};
 
@@ -24,6 +28,8 @@ pub struct Taker {
 pub(super) struct Taken {
     /// Its `next_batch`, where it had one.
     pub(super) since: Option<String>,
+    /// What it was if it said nothing.
+    pub(super) silence: Option<u64>,
 }
 
 /// Rooms of a large body that go to the ledger at once.
@@ -65,11 +71,14 @@ impl Taker {
         if body.len() <= limits.parse_inline_bytes_max {
             let parsed = upstream::parse(&body, &Limits::default());
             let mut batch = parsed.map_err(|it| it.to_string())?;
+            let silence = batch.silence(order.since.as_deref());
             let since = batch.next_batch.clone();
-            set_aside_uncreated(&self.ledger, &mut batch);
             note_set_aside(&batch);
-            self.submit(order, batch, true).await?;
-            return Ok(Taken { since });
+            if !order.is_known(&batch, clock::now_ms()) {
+                set_aside_uncreated(&self.ledger, &mut batch);
+                self.submit(order, batch, true).await?;
+            }
+            return Ok(Taken { since, silence });
         }
         let (ledger, order) = (self.ledger.clone(), order.clone());
         let job = move || take_in_parts(&ledger, &order, &body);
@@ -151,7 +160,7 @@ fn take_in_parts(ledger: &LedgerHandle, order: &PollOrder, body: &[u8]) -> Resul
     note_set_aside(&last);
     let since = last.next_batch.clone();
     submit_blocking(ledger, polled(order, last, true))?;
-    Ok(Taken { since })
+    Ok(Taken { since, silence: None })
 }
 
 fn submit_blocking(ledger: &LedgerHandle, command: Command) -> Result<(), String> {
