@@ -53,7 +53,7 @@ pub const GROWTHS: &[Growth] = &[
     Growth {
         small: "first response, 100 rooms",
         large: "first response, 20000 rooms",
-        percent_max: 120,
+        percent_max: 130,
     },
     Growth {
         small: "empty response, 100 rooms",
