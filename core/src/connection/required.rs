@@ -1,6 +1,6 @@
 //! `required_state`: the state that a client asked for, as far as it lacks it.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use imbl::OrdSet;
 
@@ -112,18 +112,44 @@ pub(super) fn each_wanted(
     is_new: &dyn Fn(&str, &str, Sequence) -> bool,
     visit: &mut dyn FnMut(&str),
 ) {
-    let ranges = ranges(turn.gate.room_number(), wanted);
+    let room = turn.gate.room_number();
     let mut wants = |kind: &str, state_key: &str, changed| {
         wanted.matches(kind, state_key) && is_new(kind, state_key, changed)
     };
-    turn.gate.each_state(&ranges, &mut wants, visit);
+    if is_alike_in_all_rooms(wanted) {
+        let memo = turn.asked.source.memo;
+        memo.state_ranges(
+            room,
+            turn.config,
+            || ranges(room, wanted),
+            |ranges| {
+                turn.gate.each_state(ranges, &mut wants, visit);
+            },
+        );
+    } else {
+        turn.gate.each_state(&ranges(room, wanted), &mut wants, visit);
+    }
+}
+
+/// Whether what is wanted lies at the same keys in all rooms, but for the room.
+fn is_alike_in_all_rooms(wanted: &RequiredState) -> bool {
+    let is_plain = |(kind, keys): (&String, &Option<BTreeSet<String>>)| {
+        let mut keys = keys.iter().flatten();
+        keys.all(|state_key| key::is_state_key_plain(kind, state_key))
+    };
+    !is_whole_room(wanted) && wanted.types.iter().all(is_plain)
+}
+
+/// Whether what is wanted may lie anywhere among a room's state.
+fn is_whole_room(wanted: &RequiredState) -> bool {
+    wanted.all || !wanted.state_keys.is_empty() || !wanted.partial.is_empty()
 }
 
 /// Where in the state table everything lies that is wanted of a room, and
 /// perhaps more.
 fn ranges(room: RoomNumber, wanted: &RequiredState) -> KeyRanges {
     let mut ranges = KeyRanges::with_capacity(wanted.types.len().max(1), 64);
-    if wanted.all || !wanted.state_keys.is_empty() || !wanted.partial.is_empty() {
+    if is_whole_room(wanted) {
         ranges.add_prefix(&key::room(room));
         return ranges;
     }

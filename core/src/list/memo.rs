@@ -1,10 +1,10 @@
 //! What several lists of one request need, computed once.
 
-use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
+use std::{cell::RefCell, collections::BTreeSet, rc::Rc, sync::Arc};
 
 use rustc_hash::FxHashMap;
 
-use crate::id::RoomNumber;
+use crate::{id::RoomNumber, request::RoomConfig, view::KeyRanges};
 
 /// What was computed while one request is answered. Good for one world and one
 /// view.
@@ -16,6 +16,9 @@ pub struct Memo {
     searched: RefCell<FxHashMap<RoomNumber, Option<Rc<str>>>>,
     /// What each room is sorted by.
     sorted_by: RefCell<FxHashMap<RoomNumber, Rc<str>>>,
+    /// Where in the state table what is asked of a room lies, for the configuration
+    /// that was last asked of one.
+    state_ranges: RefCell<Option<(Arc<RoomConfig>, KeyRanges)>>,
 }
 
 impl Memo {
@@ -35,6 +38,25 @@ impl Memo {
         compute: impl FnOnce() -> Option<Rc<str>>,
     ) -> Option<Rc<str>> {
         once(&self.searched, room, compute)
+    }
+
+    /// Lends where what is asked of a room lies, which in all rooms is the same but
+    /// for the room's own number.
+    pub(crate) fn state_ranges(
+        &self,
+        room: RoomNumber,
+        config: &Arc<RoomConfig>,
+        compute: impl FnOnce() -> KeyRanges,
+        then: impl FnOnce(&KeyRanges),
+    ) {
+        let known = self.state_ranges.take().filter(|(of, _)| Arc::ptr_eq(of, config));
+        let known = known.map(|(config, mut ranges)| {
+            ranges.set_prefix(&room.0.to_be_bytes());
+            (config, ranges)
+        });
+        let known = known.unwrap_or_else(|| (Arc::clone(config), compute()));
+        then(&known.1);
+        *self.state_ranges.borrow_mut() = Some(known);
     }
 
     pub(super) fn sorted_by(&self, room: RoomNumber, compute: impl FnOnce() -> Rc<str>) -> Rc<str> {

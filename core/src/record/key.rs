@@ -104,9 +104,15 @@ pub fn state(room: RoomNumber, kind: &str, state_key: &str) -> Key {
     if key.len() <= KEY_BYTES_MAX { key } else { digested(&key, 5 + kind.len()) }
 }
 
+/// Whether the key of such an entry of the state begins with the room and is the
+/// same in every room but for that: one that does not fit goes by its digest.
+pub fn is_state_key_plain(kind: &str, state_key: &str) -> bool {
+    5 + kind.len() + state_key.len() <= KEY_BYTES_MAX
+}
+
 /// Adds the key of an entry of the state to `ranges`.
 pub fn add_state(ranges: &mut KeyRanges, room: RoomNumber, kind: &str, state_key: &str) {
-    if 5 + kind.len() + state_key.len() <= KEY_BYTES_MAX {
+    if is_state_key_plain(kind, state_key) {
         ranges.add_key(&[&room.0.to_be_bytes(), kind.as_bytes(), b"\0", state_key.as_bytes()]);
     } else {
         ranges.add_key(&[&state(room, kind, state_key)]);

@@ -65,6 +65,18 @@ impl KeyRanges {
         });
     }
 
+    /// Has all keys begin with `prefix`, in place of what they begin with: as many
+    /// bytes, the same in each of them. Settled ranges stay so.
+    pub fn set_prefix(&mut self, prefix: &[u8]) {
+        for Bounds { from, to } in &self.bounds {
+            for (start, end) in [*from, *to] {
+                if end - start >= prefix.len() {
+                    self.bytes[start..start + prefix.len()].copy_from_slice(prefix);
+                }
+            }
+        }
+    }
+
     /// The ranges: the first key, and the key behind the last (empty: no end).
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let slice = |(start, end): (usize, usize)| &self.bytes[start..end];
@@ -152,6 +164,22 @@ mod tests {
         ranges.add_prefix(&[0xff, 3]);
         ranges.settle();
         assert_eq!(listed(&ranges)[2..], [(vec![0xff], vec![])]);
+    }
+
+    #[test]
+    fn ranges_of_one_prefix_are_those_of_another() {
+        let ranges = |prefix: u8| {
+            let mut ranges = KeyRanges::default();
+            ranges.add_key(&[&[prefix], b"b", b"1"]);
+            ranges.add_prefix(&[prefix, b'a']);
+            ranges.add_prefix(&[prefix, b'a', 0xff]);
+            ranges.add_key(&[&[prefix], b"a", b"7"]);
+            ranges.settle();
+            ranges
+        };
+        let mut moved = ranges(1);
+        moved.set_prefix(&[7]);
+        assert_eq!(listed(&moved), listed(&ranges(7)));
     }
 
     /// Goal: whatever the ranges, each entry in one of them is visited once and
