@@ -37,6 +37,9 @@ pub(super) struct LimitArgs {
     /// asked before [default: 2MiB]
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     request_memory_max: Option<u64>,
+    /// Bytes of what a connection of MSC3575 asks for, over all its requests [default: 1MiB]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    sticky_max: Option<u64>,
     /// Events that one room's timeline has in a response [default: 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     timeline_max: Option<u32>,
@@ -93,6 +96,7 @@ impl LimitArgs {
             subscriptions_max,
             v4_subscriptions_max,
             timeline_limit_cap,
+            sticky_bytes_max,
             size: SizeLimits { state_max, bytes_max },
             ..
         } = &mut config.request_limits;
@@ -118,6 +122,7 @@ impl LimitArgs {
         put(state_max, self.required_state_max.map(|count| count as usize));
         put(bytes_max, self.request_memory_max.map(|bytes| bytes as usize));
         put(earlier_bytes_max, self.request_memory_max.map(|bytes| bytes as usize));
+        put(sticky_bytes_max, self.sticky_max.map(|bytes| bytes as usize));
         put(timeline_limit_cap, self.timeline_max.map(u64::from));
         put(connections_max, self.device_connections_max.map(|count| count as usize));
         put(connection_age_ms, self.connection_age_max);
@@ -225,6 +230,7 @@ mod tests {
             "--timeline-max=5",
             "--required-state-max=10",
             "--request-memory-max=3MiB",
+            "--sticky-max=15MiB",
             "--device-connections-max=6",
             "--connection-age-max=1d",
             "--held-requests-max=7",
@@ -243,6 +249,7 @@ mod tests {
         assert_eq!((request.lists_max, request.timeline_limit_cap), (3, 5));
         assert_eq!((request.subscriptions_max, request.v4_subscriptions_max), (4, 4));
         assert_eq!(request.size, SizeLimits { state_max: 10, bytes_max: 3 << 20 });
+        assert_eq!(request.sticky_bytes_max, 15 << 20);
         let shard = &config.shard_limits;
         assert_eq!(shard.answers.earlier_bytes_max, 3 << 20);
         assert_eq!((shard.connections_max, shard.connection_age_ms), (6, 86_400_000));
@@ -267,7 +274,7 @@ mod tests {
             let default = help.split("[default: ").nth(1).and_then(|it| it.strip_suffix(']'));
             said.push(format!("--{name}={}", default.expect("each names its default")));
         }
-        assert_eq!(said.len(), 19);
+        assert_eq!(said.len(), 20);
         let said: Vec<&str> = said.iter().map(String::as_str).collect();
         assert_eq!(format!("{:?}", config_of(&said)), defaults);
     }
