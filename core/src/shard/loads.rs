@@ -44,7 +44,7 @@ struct Load {
     /// `None` before their turn has come.
     loading: Option<Loading>,
     /// Requests that wait for them, in the order in which they came.
-    requests: Vec<Box<ClientRequest>>,
+    requests: Vec<ClientRequest>,
 }
 
 impl Loads {
@@ -114,7 +114,7 @@ impl Shard {
         let Some(load) = self.loads.users.get_mut(&request.user) else { return Some(request) };
         // The device may be logged out meanwhile, and nobody is told here.
         request.confirmed = false;
-        load.requests.push(request);
+        load.requests.push(*request);
         self.loads.waiting += 1;
         None
     }
@@ -150,7 +150,7 @@ impl Shard {
             self.loads.waiting -= requests.len();
             self.add_user(loading.finish());
             for request in requests {
-                self.on_arrival(*request, below, out);
+                self.on_arrival(request, below, out);
             }
         }
     }
