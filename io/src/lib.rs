@@ -97,6 +97,7 @@ pub mod driver;
 pub mod gate;
 pub mod helpers;
 pub mod http;
+pub mod huge_pages;
 mod hyper_stream;
 pub mod mailbox;
 pub mod oneshot;

@@ -7,5 +7,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Where it cannot be had, Luge takes more memory, and nothing else is different.
+    let _unchanged = luge_io::huge_pages::avoid();
     luge_server::cli::run()
 }
