@@ -80,6 +80,9 @@ pub struct Answer {
     pub next: State,
     /// What the response lacks because it is not stored.
     pub wants: Vec<Want>,
+    /// What it lacks likewise and did so when it was told last, so that nobody waits
+    /// for it now.
+    pub unawaited: Vec<Want>,
     /// When to answer anew at the latest, unix milliseconds: something is held
     /// back until then.
     pub again_ms: Option<u64>,
@@ -160,14 +163,15 @@ pub fn answer(asked: Asked<'_>) -> Answer {
         response,
         next,
         wants: Vec::new(),
+        unawaited: Vec::new(),
         again_ms: None,
         sent_events: extension::SentEvents::default(),
         unsettled: Vec::new(),
         bytes: 0,
     };
     let left_over = telling.rooms(&selection);
-    let Telling { mut response, mut next, wants, again_ms, sent_events, mut unsettled, .. } =
-        telling;
+    let Telling { mut response, mut next, again_ms, sent_events, mut unsettled, .. } = telling;
+    let (wants, unawaited) = (telling.wants, telling.unawaited);
     if asked.request.dialect.tells_of_unread() {
         unread_elsewhere(asked, &selection.index, &mut response, &mut next);
     }
@@ -188,7 +192,7 @@ pub fn answer(asked: Asked<'_>) -> Answer {
         let before = asked.base.and_then(|base| base.covered.as_ref());
         Covered::new(asked, before, selection.told, unsettled)
     });
-    Answer { response, next, wants, again_ms }
+    Answer { response, next, wants, unawaited, again_ms }
 }
 
 /// An answer on its way: what the rooms have told so far.
@@ -197,6 +201,7 @@ struct Telling<'a> {
     response: Response,
     next: State,
     wants: Vec<Want>,
+    unawaited: Vec<Want>,
     again_ms: Option<u64>,
     sent_events: extension::SentEvents,
     /// Rooms that have more to tell.
@@ -250,6 +255,7 @@ impl Telling<'_> {
         }
         self.next.rooms.insert(room, Arc::new(outcome.sent));
         self.wants.extend(outcome.wants);
+        self.unawaited.extend(outcome.unawaited);
         self.again_ms = self.again_ms.into_iter().chain(outcome.again_ms).min();
         let Some(mut entry) = outcome.entry else { return };
         finish(&mut entry);
@@ -363,6 +369,8 @@ pub(super) struct Outcome {
     pub(super) sent: SentRoom,
     pub(super) event_ids: Vec<String>,
     pub(super) wants: Vec<Want>,
+    /// As [`Answer::unawaited`].
+    pub(super) unawaited: Vec<Want>,
     /// When what is held back is shown at the latest.
     pub(super) again_ms: Option<u64>,
 }

@@ -55,6 +55,7 @@ pub(super) fn stripped_outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         sent,
         event_ids: Vec::new(),
         wants: Vec::new(),
+        unawaited: Vec::new(),
         again_ms: None,
     })
 }
@@ -110,6 +111,7 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
             sent: bare(turn),
             event_ids: Vec::new(),
             wants: Vec::new(),
+            unawaited: Vec::new(),
             again_ms: None,
         });
     };
@@ -150,6 +152,7 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         event_ids: timeline.event_ids,
         // Nothing is fetched for who is out but how to page back from their end.
         wants: timeline.wants,
+        unawaited: Vec::new(),
         again_ms: None,
     })
 }

@@ -36,6 +36,8 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     let mut wants = std::mem::take(&mut timeline.wants);
     let of_state = before.filter(|_| !(more_state && dialect.sends_anew_for_more()));
     let required = required::state(turn, of_state, &timeline, &mut wants);
+    let members = Want::Members(turn.gate.room_number());
+    let unawaited = required.lacks_members.then_some(members).into_iter().collect();
     let (mut sent, mut entry) = summary(turn, before, required.held);
     if let Some(held) = timeline.held_back {
         let told_to = before.map_or(held.told_to, |before| held.told_to.max(before.cursor));
@@ -60,6 +62,7 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         sent,
         event_ids: timeline.event_ids,
         wants,
+        unawaited,
         again_ms: timeline.held_back.map(|held| held.until_ms),
     })
 }

@@ -30,6 +30,8 @@ const EVENTS_BYTES: usize = 3 * 1024;
 pub(super) struct Required {
     pub(super) events: Objects,
     pub(super) held: Held,
+    /// Whether the client lacks members that it was told to lack before.
+    pub(super) lacks_members: bool,
 }
 
 /// The lazy members that the client holds, and those that it needs and nobody
@@ -55,6 +57,7 @@ pub(super) fn state(
             members: sent.lazy_members.clone(),
             missing: sent.missing_members.clone(),
         }),
+        lacks_members: false,
     };
     let is_new = |kind: &str, state_key: &str, changed: Sequence| match before {
         None => true,
@@ -82,9 +85,11 @@ pub(super) fn state(
             });
         }
     }
-    // Also where nothing has changed: it may have been fetched in vain before.
     if wanted.wants_all_members() && !turn.gate.members_complete() {
-        wants.push(Want::Members(turn.gate.room_number()));
+        required.lacks_members = unchanged;
+        if !unchanged {
+            wants.push(Want::Members(turn.gate.room_number()));
+        }
     }
     if wanted.lazy_members && !wanted.wants_all_members() {
         let people = &timeline.people;

@@ -204,6 +204,7 @@ impl Shard {
             return refuse(held.ticket, Refusal::logged_out(), out);
         };
         self.fetch(place, &held.token, &answer.wants, out);
+        self.fetch(place, &held.token, &answer.unawaited, out);
         let patience = answer.wants.iter().map(|want| self.patience_for(want)).max().unwrap_or(0);
         let waited_ms = self.now_ms.saturating_sub(held.since_ms);
         if waited_ms < patience && !self.stopping {
@@ -479,7 +480,8 @@ fn is_whole(asked: Asked<'_>, found: &Answer) -> bool {
     };
     found.response == whole.response
         && held(&found.next) == held(&whole.next)
-        && (&found.wants, found.again_ms) == (&whole.wants, whole.again_ms)
+        && (&found.wants, &found.unawaited) == (&whole.wants, &whole.unawaited)
+        && found.again_ms == whole.again_ms
 }
 
 /// Whether a request is of no room, and its position needs no memory.

@@ -146,6 +146,25 @@ fn asking_for_more_state_returns_it_at_once() {
     assert_eq!(luge.answered(held), None);
 }
 
+/// Goal: a member list that could not be had is asked for again with a later
+/// response, which does not wait for it.
+#[test]
+fn a_member_list_that_failed_is_asked_for_again_with_a_later_response() {
+    let (mut luge, alice) = room();
+    let all = || list(1, json!([["m.room.member", "*"]]));
+    let ticket = luge.send(&alice, all());
+    assert_eq!(luge.answered(ticket), None, "the list is waited for");
+    luge.fail_fetch();
+    let answer = luge.body(ticket);
+    luge.wait(60_000);
+    luge.sync(&alice, joined("!r:x", &[message("$m2", BOB)]));
+    let answer = luge.ask(&alice, at(position(&answer), all()));
+    assert_eq!(answer["rooms"]["!r:x"]["timeline"][0]["event_id"], "$m2");
+    luge.give_members(&mut [member("$old", "@old:x", "join")], true);
+    let answer = luge.ask(&alice, at(position(&answer), all()));
+    assert_eq!(required(&answer, "!r:x"), ["$old"]);
+}
+
 /// Goal: narrowing and widening again loses nothing.
 #[test]
 fn state_that_changed_while_it_was_not_asked_for_comes_when_it_is_again() {
