@@ -188,10 +188,11 @@ impl Connection {
                 check_state(room, entry, &states, &own);
             }
         }
-        // What is asked of a room may change without an entry that says so.
+        // Less may be asked of a room without an entry that says so. More comes with one,
+        // which may be left to the next response.
         for (room, held) in self.rooms.iter_mut().filter(|(_, held)| held.joined) {
             let limit = wanted.of_room(*room, windows).map(|it| it.limit).max();
-            held.limit = limit.unwrap_or(held.limit);
+            held.limit = limit.map_or(held.limit, |limit| limit.min(held.limit));
         }
         // A response that is full leaves the rest to the next.
         let told = answer["rooms"].as_object().map_or(0, serde_json::Map::len);
