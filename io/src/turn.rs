@@ -18,8 +18,10 @@ pub const BUSY_MAX: Duration = Duration::from_micros(200);
 /// Whether a machine wants more turns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// It does.
+    /// It does, once there are events.
     Continue,
+    /// It does, at once: it has more to do than a turn should.
+    Again,
     /// It has nothing left to do, and the loop ends.
     Stop,
 }
@@ -39,7 +41,13 @@ pub async fn run<M: Machine>(mut machine: M, inbox: Inbox<M::Event>) -> io::Resu
     let mut events = Vec::with_capacity(TURN_EVENTS_MAX);
     let mut turnstile = Turnstile::new()?;
     let mut busy = Duration::ZERO;
-    while inbox.fill(&mut events).await.is_some() {
+    let mut again = false;
+    loop {
+        if again {
+            inbox.drain(&mut events, TURN_EVENTS_MAX);
+        } else if inbox.fill(&mut events).await.is_none() {
+            break;
+        }
         let begin = Instant::now();
         let full = events.len() == TURN_EVENTS_MAX;
         let flow = machine.turn(&mut events);
@@ -47,8 +55,9 @@ pub async fn run<M: Machine>(mut machine: M, inbox: Inbox<M::Event>) -> io::Resu
         if flow == Flow::Stop {
             break;
         }
+        again = flow == Flow::Again;
         busy += begin.elapsed();
-        if full || BUSY_MAX < busy {
+        if full || again || BUSY_MAX < busy {
             turnstile.pass().await?;
             busy = Duration::ZERO;
         }
@@ -144,6 +153,52 @@ mod tests {
                 machine.turns
             });
             assert!(1 < turns.unwrap());
+        }
+    }
+
+    /// Wants three turns for each event, and others to have theirs in between.
+    struct Slow {
+        left: usize,
+        events: usize,
+        others: Rc<Cell<usize>>,
+        seen: Vec<(usize, usize)>,
+    }
+
+    impl Machine for Slow {
+        type Event = ();
+
+        fn turn(&mut self, events: &mut Vec<()>) -> Flow {
+            self.left += 3 * events.len();
+            self.events += events.len();
+            events.clear();
+            self.left -= 1;
+            self.seen.push((self.events, self.others.get()));
+            if self.left == 0 { Flow::Continue } else { Flow::Again }
+        }
+    }
+
+    #[test]
+    fn machine_with_more_to_do_has_turns_without_events_and_lets_others_go_first() {
+        for driver in Driver::available() {
+            let (outbox, inbox) = mailbox::inbox(2);
+            outbox.try_send(()).unwrap();
+            let seen = driver.block_on(async move {
+                let others = Rc::new(Cell::new(0));
+                let count = Rc::clone(&others);
+                drop(task::spawn(async move {
+                    for _ in 0..2 {
+                        count.set(count.get() + 1);
+                        time::sleep(Duration::ZERO).await;
+                    }
+                    outbox.try_send(()).unwrap();
+                }));
+                let machine = Slow { left: 0, events: 0, others, seen: Vec::new() };
+                run(machine, inbox).await.unwrap().seen
+            });
+            let seen = seen.unwrap();
+            assert_eq!(seen.len(), 6, "{seen:?}");
+            assert_eq!((seen[0].0, seen[5].0), (1, 2), "{seen:?}");
+            assert!(seen[1].1 > 0, "{seen:?}");
         }
     }
 

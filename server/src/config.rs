@@ -99,7 +99,7 @@ impl Default for ServerLimits {
             fetches_max: 32,
             tokens_max: 65_536,
             filters_max: 100_000,
-            known_requests_bytes_max: 32 << 20,
+            known_requests_bytes_max: 128 << 20,
             helper_jobs_max: 1_024,
             connect_timeout_ms: 10_000,
             answer_timeout_ms: 30_000,

@@ -168,6 +168,7 @@ pub fn answer(asked: Asked<'_>) -> Answer {
         sent_events: extension::SentEvents::default(),
         unsettled: Vec::new(),
         bytes: 0,
+        selected: selection.rooms.len(),
     };
     let left_over = telling.rooms(&selection);
     let Telling { mut response, mut next, again_ms, sent_events, mut unsettled, .. } = telling;
@@ -208,6 +209,8 @@ struct Telling<'a> {
     unsettled: Vec<RoomNumber>,
     /// Bytes of the events so far.
     bytes: usize,
+    /// How many rooms are looked at.
+    selected: usize,
 }
 
 impl Telling<'_> {
@@ -259,6 +262,10 @@ impl Telling<'_> {
         self.again_ms = self.again_ms.into_iter().chain(outcome.again_ms).min();
         let Some(mut entry) = outcome.entry else { return };
         finish(&mut entry);
+        // Many wait for one change of one room, and are told of it at the same time.
+        if self.response.rooms.is_empty() {
+            self.response.rooms.reserve_exact(self.selected.clamp(1, 4));
+        }
         let timeline = entry.timeline.as_ref();
         self.bytes += entry.required_state.bytes();
         self.bytes += timeline.map_or(0, |timeline| timeline.events.bytes());

@@ -2,7 +2,7 @@
 
 use crate::{
     json::{push_comma, push_display, push_free_key, push_key, push_string},
-    response::{AccountData, E2ee, Extensions, List, Mention, Objects, Response, ToDevice},
+    response::{AccountData, E2ee, Extensions, List, Mention, Objects, Response, Room, ToDevice},
     world::Hero,
 };
 
@@ -13,7 +13,15 @@ pub(super) fn estimate(response: &Response) -> usize {
     // Global account data can be larger than everything else together.
     let account_data = response.extensions.account_data.as_ref();
     let account_data = account_data.map_or(0, |it| it.global.bytes());
-    1024 + listed * 48 + response.rooms.len() * 4096 + account_data
+    let rooms = response.rooms.iter().map(estimate_room).sum::<usize>();
+    512 + listed * 48 + rooms + account_data
+}
+
+/// What a room's entry has besides its events is short.
+fn estimate_room(room: &Room) -> usize {
+    let timeline = room.timeline.as_ref().map_or(0, |timeline| timeline.events.bytes());
+    let stripped = room.stripped.as_ref().map_or(0, Objects::bytes);
+    768 + room.required_state.bytes() + timeline + stripped
 }
 
 pub(super) fn entries<K: AsRef<str>, V>(

@@ -21,6 +21,7 @@ mod user;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     sync::Arc,
 };
 
@@ -53,8 +54,10 @@ pub struct Shard {
     /// The users of this shard with a relation to a room.
     room_users: FxHashMap<RoomNumber, BTreeSet<UserNumber>>,
     positions: Positions,
-    /// Users for whom something changed in this turn.
+    /// Users for whom something changed since they were last looked at.
     dirty: BTreeSet<UserNumber>,
+    /// Whom of them was looked at last.
+    settled_to: UserNumber,
     /// Where each held request is held.
     held: BTreeMap<Ticket, Place>,
     /// When each held request is answered at the latest.
@@ -96,6 +99,7 @@ impl Shard {
             room_users: FxHashMap::default(),
             positions: Positions::new(start_ms, secret),
             dirty: BTreeSet::new(),
+            settled_to: UserNumber::default(),
             held: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             wakes: BTreeSet::new(),
@@ -139,16 +143,30 @@ impl Shard {
     /// become worth it, so that a room that changed ten times costs one
     /// response.
     pub fn settle(&mut self, below: &dyn View, out: &mut Effects) {
-        for user in std::mem::take(&mut self.dirty) {
+        while self.settle_some(usize::MAX, below, out) {}
+    }
+
+    /// The same for so many users at most: true where more are left for the next
+    /// turn. The others have their turn before anybody has a second one, and what
+    /// changes meanwhile comes with their first answer.
+    pub fn settle_some(&mut self, max: usize, below: &dyn View, out: &mut Effects) -> bool {
+        for _ in 0..max {
+            let behind = (Bound::Excluded(self.settled_to), Bound::Unbounded);
+            let next = self.dirty.range(behind).next().or_else(|| self.dirty.first()).copied();
+            let Some(user) = next else { break };
+            self.dirty.remove(&user);
+            self.settled_to = user;
             self.answer_held(user, below, out);
         }
         self.settle_loads(out);
-        if self.stopping && self.held.is_empty() && !self.drained {
+        let left = !self.dirty.is_empty();
+        if self.stopping && self.held.is_empty() && !left && !self.drained {
             self.drained = true;
             self.save_all(out);
             out.push(Effect::Drained);
         }
         self.check();
+        left
     }
 
     /// Requests that are held.
@@ -226,7 +244,6 @@ impl Shard {
 
     /// What must hold between turns.
     fn check(&self) {
-        debug_assert!(self.dirty.is_empty(), "a turn leaves nobody waiting for its news");
         debug_assert!(
             self.deadlines.iter().all(|(_, ticket)| self.held.contains_key(ticket)),
             "INV-3: a deadline belongs to a held request"

@@ -70,6 +70,8 @@ pub(crate) struct Luge {
     late: Option<VecDeque<Arc<Delta>>>,
     /// Whether the shard has asked for a further turn.
     continues: bool,
+    /// Users whose requests are looked at in one turn.
+    pub(crate) settled_max: usize,
     /// Entries of the tables that were looked at.
     reads: Cell<u64>,
 }
@@ -150,6 +152,7 @@ impl Luge {
             drained: false,
             late: None,
             continues: false,
+            settled_max: usize::MAX,
             reads: Cell::new(0),
         }
     }
@@ -498,10 +501,21 @@ impl Luge {
         let mut effects = Vec::new();
         let view = Counting { below: self.book.tables(), reads: &self.reads };
         self.shard.apply(event, &view, &mut effects);
-        self.shard.settle(&view, &mut effects);
+        self.shard.settle_some(self.settled_max, &view, &mut effects);
         for effect in effects {
             self.carry_out(effect);
         }
+    }
+
+    /// A turn without events; whether there has to be another.
+    pub(crate) fn turn(&mut self) -> bool {
+        let mut effects = Vec::new();
+        let max = self.settled_max;
+        let left = self.shard.settle_some(max, self.book.tables(), &mut effects);
+        for effect in effects {
+            self.carry_out(effect);
+        }
+        left
     }
 
     fn carry_out(&mut self, effect: Effect) {

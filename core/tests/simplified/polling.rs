@@ -430,3 +430,39 @@ fn only_silence_that_changes_nothing_is_kept_from_the_ledger() {
     luge.end_poll(&other, PollOutcome::Advanced { since, silence: Some(7) });
     assert_eq!(luge.poll(&other).expect("it is polled on").silence, None);
 }
+
+/// Goal: where many wait for one event, a turn looks at some of them, nobody is
+/// looked at twice before everybody was, and what comes meanwhile is in the first
+/// answer.
+#[test]
+fn whoever_waits_for_the_same_is_answered_over_several_turns() {
+    let names = ["@a:x", "@b:x", "@c:x", "@d:x", "@e:x", "@f:x"];
+    let mut luge = Luge::new();
+    let clients = names.map(|name| luge.sign_in(name, "D"));
+    for client in &clients {
+        luge.sync(client, joined("!r:x", &beginning("$r", &names)));
+    }
+    let tickets = clients.each_ref().map(|client| {
+        let answer = luge.ask(client, request());
+        luge.send(client, waiting(position(&answer), request()))
+    });
+    luge.settled_max = 1;
+    let answered = |luge: &mut Luge| -> Vec<Value> {
+        tickets.iter().filter_map(|it| luge.answered(*it)).map(|got| got.body).collect()
+    };
+    // One turn for the delta, one for the end of the poll.
+    luge.sync(&clients[0], joined("!r:x", &[message("$m", BOB)]));
+    let first = answered(&mut luge);
+    assert_eq!(first.len(), 2);
+    first.iter().for_each(|body| assert_eq!(timeline(body, "!r:x"), ["$m"]));
+    // For these two there are news again, and they wait until the others had theirs.
+    luge.sync(&clients[0], joined("!r:x", &[message("$n", BOB)]));
+    assert!(luge.turn());
+    let mut others = answered(&mut luge);
+    assert_eq!(others.len(), 3);
+    assert!(luge.turn());
+    others.extend(answered(&mut luge));
+    assert_eq!(others.len(), 4);
+    others.iter().for_each(|body| assert_eq!(timeline(body, "!r:x"), ["$m", "$n"]));
+    while luge.turn() {}
+}

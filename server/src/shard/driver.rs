@@ -80,6 +80,11 @@ impl Driver {
 /// A tick that is later than this is worth a line in the log.
 const LATE_MS: u64 = 250;
 
+/// Users whose requests are looked at in one turn. Their answers are on their
+/// way, and their memory is free again, before the next have theirs: in a large
+/// room thousands wait for one event.
+const SETTLED_MAX: usize = 64;
+
 impl Machine for Driver {
     type Event = Message;
 
@@ -87,6 +92,7 @@ impl Machine for Driver {
         let mut events = vec![Event::Tick(clock::now_ms())];
         events.extend(messages.drain(..).filter_map(|message| self.event(message)));
         let (shard, effects) = (&mut self.shard, &mut self.effects);
+        let mut left = false;
         // One read transaction for the whole turn, opened after its newest
         // message came, and ended with it (INV-5).
         let read = self.store.read(|reader| {
@@ -94,12 +100,15 @@ impl Machine for Driver {
             for event in events {
                 shard.apply(event, below, effects);
             }
-            shard.settle(below, effects);
+            left = shard.settle_some(SETTLED_MAX, below, effects);
         });
         if let Err(error) = read {
             tracing::error!(%error, "a shard cannot read the store: ending; start Luge again");
             std::process::exit(1);
         }
-        self.ports.perform(&mut self.effects)
+        match self.ports.perform(&mut self.effects) {
+            Flow::Continue if left => Flow::Again,
+            flow => flow,
+        }
     }
 }
