@@ -62,24 +62,6 @@ fn patterns_select_state() {
     }
 }
 
-/// Goal: a member list that could not be had is asked for again with a later
-/// response, also where nothing of the state has changed.
-#[test]
-fn members_that_could_not_be_had_are_asked_for_again() {
-    let (mut luge, alice) = room();
-    let request = || list(1, json!([["m.room.member", "*"]]));
-    let ticket = luge.send(&alice, request());
-    luge.fail_fetch();
-    let answer = luge.body(ticket);
-    luge.wait(61_000);
-    luge.sync(&alice, joined("!r:x", &[message("$m2", BOB)]));
-    let ticket = luge.send(&alice, at(position(&answer), request()));
-    let mut dave = [member("$dave", "@dave:x", "join")];
-    luge.give_members(&mut dave, true);
-    let answer = luge.body(ticket);
-    assert_eq!(required(&answer, "!r:x"), ["$dave"]);
-}
-
 /// Goal: all members means all, once the homeserver has given them.
 #[test]
 fn all_members_are_fetched_once_and_waited_for() {
