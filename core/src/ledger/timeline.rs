@@ -84,7 +84,11 @@ impl Fold<'_> {
             Some(last) => self.gap_after(room, last.sequence),
             None => !batch.timeline.is_empty() && self.is_overtaken(poll, room, batch, follows),
         };
-        let is_certain = self.knew_all(poll, room) || !self.was_joined(poll, room);
+        // Where it vouches for nothing that is withheld, that is not worth a look.
+        let may_vouch = poll.knew < room.last_gap.0 || starts_segment(room, batch, follows);
+        let is_certain = last_known.is_none()
+            && may_vouch
+            && (self.knew_all(poll, room) || !self.was_joined(poll, room));
         let mut chunk = Chunk { stale, ..Chunk::default() };
         let is_level = last_known
             .is_some_and(|last| known[last].is_some_and(|place| place.sequence == stored));
