@@ -9,7 +9,9 @@ use luge_core::{
     ledger::{Change, Command, Delta, Ledger, Polled, Reply, SignIn},
     request::Dialect,
     response::Response,
-    shard::{Answered, ClientRequest, Effect, Event, Shard, ShardLimits, Ticket, Token},
+    shard::{
+        Answered, ClientRequest, Effect, Event, Shard, ShardLimits, Ticket, Token, Validation,
+    },
     upstream::{Limits, SyncBatch, parse},
     view::{Layered, MemoryTables, Pending, View, Write},
     world::World,
@@ -243,6 +245,12 @@ impl Luge {
                 Effect::Ledger(command) => drop(self.take_in(command)),
                 Effect::Continue => {
                     let effects = self.turn(Event::Continue);
+                    response = self.response(effects).or(response);
+                }
+                Effect::Validate { user, device, token } => {
+                    let validation = Validation::Valid;
+                    let validated = Event::Validated { user, device, token, validation };
+                    let effects = self.turn(validated);
                     response = self.response(effects).or(response);
                 }
                 _ => {}
