@@ -146,11 +146,13 @@ impl Fold<'_> {
         let own = self.ledger.world.user_id(poll.user).cloned().unwrap_or_default();
         let names_all = ids.len() < SUMMARY_HEROES_MAX;
         let mut heroes: Vec<Hero> = room.heroes.to_vec();
+        let before = heroes.len();
         heroes.retain(|known| {
             let membership = self.member(room, &known.user_id).and_then(|it| it.membership);
             let is_there = matches!(membership.as_deref(), Some("join" | "invite"));
             given(&known.user_id) || (is_there && (!names_all || known.user_id == own))
         });
+        let has_lost = heroes.len() < before;
         if !room.counts_exact {
             let guessed = std::mem::take(&mut heroes);
             heroes.extend(ids.iter().take(HEROES_MAX).map(|user_id| self.hero(room, user_id)));
@@ -164,17 +166,27 @@ impl Fold<'_> {
             }
         }
         room.heroes = heroes.into();
+        // Another user of the room may have none to put in the place of who went.
+        if has_lost && !names_all {
+            self.add_heroes(room, HEROES_MAX.saturating_sub(room.heroes.len()));
+        }
     }
 
     /// Before a hero goes: fills empty places, and theirs, with members who are known
     /// to be there. The homeserver's next summary may be long in coming, or may have
     /// come before it was known that they go.
     pub(super) fn fill_heroes(&self, room: &mut Room, goes: &str) {
+        if room.heroes.iter().any(|hero| *hero.user_id == *goes) {
+            self.add_heroes(room, (HEROES_MAX + 1).saturating_sub(room.heroes.len()));
+        }
+    }
+
+    /// Adds as many members who are known to be there, or fewer where there are no more.
+    fn add_heroes(&self, room: &mut Room, lacking: usize) {
         let is_hero = |user_id: &str| room.heroes.iter().any(|hero| *hero.user_id == *user_id);
-        if !is_hero(goes) {
+        if lacking == 0 {
             return;
         }
-        let lacking = (HEROES_MAX + 1).saturating_sub(room.heroes.len());
         let (mut found, mut looked_at): (Vec<String>, usize) = (Vec::new(), 0);
         self.scan(Table::State, &key::state_of_type(room.number, MEMBER), &mut |_, archive| {
             looked_at += 1;

@@ -3,7 +3,7 @@
 use luge_core::{
     ledger::{Command, MemberList, Reply, WholeList},
     record::Membership,
-    upstream::{Summary, SyncBatch},
+    upstream::{RoomBatch, Summary, SyncBatch},
     view::{Table, View},
 };
 use serde_json::json;
@@ -164,6 +164,28 @@ fn the_place_of_a_hero_who_leaves_is_filled_with_who_is_known_to_be_there() {
     assert_eq!(heroes(&books), [1, 3, 4, 5, 6, 7].map(user_id));
     books.poll(alice, vec![joined(vec![kick("kick11", &user_id(3))])]);
     assert_eq!(heroes(&books), [1, 4, 5, 6, 7].map(user_id), "there is nobody else");
+}
+
+#[test]
+fn the_place_of_a_hero_who_is_not_named_again_is_filled_with_who_is_known_to_be_there() {
+    let (mut books, alice) = begun();
+    let bob = books.sign_in(BOB, "A");
+    let user_id = |number: usize| format!("@u{number}:example.org");
+    let mut with_heroes = |who, heroes: [&str; 5], timeline| {
+        let heroes = Some(heroes.map(str::to_owned).to_vec());
+        let summary = Summary { heroes, joined: Some(9), invited: None };
+        books.poll(who, vec![RoomBatch { summary, ..joined(timeline) }]);
+        let heroes = books.room().heroes.iter();
+        heroes.map(|hero| hero.user_id.to_string()).collect::<Vec<_>>()
+    };
+    let join = |number: usize| member(&format!("join1{number}"), &user_id(number), "join");
+    let [one, two, three, four, five] = [1, 2, 3, 4, 5].map(user_id);
+    // Nobody has told of the first.
+    let timeline = (2..=8).map(join).collect();
+    let heroes = with_heroes(alice, [&one, &two, &three, &four, &five], timeline);
+    assert!(heroes.contains(&one) && heroes.len() == 6, "{heroes:?}");
+    let heroes = with_heroes(bob, [ALICE, &two, &three, &four, &five], messages(&["m18", "m20"]));
+    assert!(!heroes.contains(&one) && heroes.len() == 6, "{heroes:?}");
 }
 
 #[test]
