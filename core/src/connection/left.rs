@@ -81,12 +81,19 @@ fn asks_for_more(turn: RoomTurn<'_>, sent: &SentRoom) -> bool {
     turn.config.timeline_limit > sent.config.timeline_limit
 }
 
+/// The bump stamp of an end whose event the client was not told of.
+const UNTOLD: u64 = 0;
+
 /// Whether the client was told of this very end: of one that was found without
 /// its event nothing may have been said, and the event comes later. Another stay
 /// may have ended at the same number, where the timeline has neither end: then
 /// the client has the one whose event was known when it was told.
 pub(super) fn is_end_told(of_user: &UserRoom, sent: &SentRoom) -> bool {
+    // Others may have been given the event as history meanwhile, so that its place
+    // does not say when it came.
+    let lacks_event = sent.bump_stamp == UNTOLD && of_user.own_event.is_some();
     let same = sent.membership == of_user.membership && sent.since == of_user.since;
+    let same = same && !lacks_event;
     let apart = of_user.own_event.filter(|place| !place.timeline);
     same && apart.is_none_or(|place| place.sequence <= sent.cursor.0)
 }
@@ -106,9 +113,10 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     let told = turn.of_this_stay().filter(|sent| is_told && is_expanded(turn, sent));
     let is_due = !is_told || told.is_some();
     let Some(own) = turn.gate.own_member_event().filter(|_| is_due) else {
+        let bump_stamp = turn.before.filter(|_| is_told).map_or(UNTOLD, |sent| sent.bump_stamp);
         return Some(Outcome {
             entry: silent_end(turn),
-            sent: bare(turn),
+            sent: SentRoom { bump_stamp, ..bare(turn) },
             event_ids: Vec::new(),
             wants: Vec::new(),
             unawaited: Vec::new(),
@@ -134,7 +142,8 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     }
     let mut wants = Vec::new();
     let state = required::state(turn, before, &timeline, &mut wants);
-    let (sent, mut entry) = member::summary(turn, before, required::Held::default());
+    let (mut sent, mut entry) = member::summary(turn, before, required::Held::default());
+    sent.bump_stamp = sent.bump_stamp.max(UNTOLD + 1);
     entry.required_state = state.events;
     if !entry.required_state.contains(&own) {
         entry.required_state.push(&own);

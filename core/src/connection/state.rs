@@ -79,7 +79,8 @@ pub struct SentRoom {
     pub heroes: u64,
     /// The joined and invited counts that were told.
     pub counts: Option<(u64, u64)>,
-    /// The bump stamp that was told.
+    /// The bump stamp that was told; 0 of the end of a stay that was told without
+    /// its event.
     pub bump_stamp: u64,
     /// The unread notifications and highlights that were told.
     pub unread: (u64, u64),

@@ -493,6 +493,37 @@ fn an_end_whose_event_comes_late_is_told_then() {
     assert_eq!(required(&answer, "!r:x"), ["$leave"]);
 }
 
+/// Goal: it is so also where another is given that event as history first.
+#[test]
+fn an_end_whose_event_others_are_given_as_history_is_told_with_it() {
+    let (mut luge, alice) = room();
+    let bob = luge.sign_in(BOB, "B");
+    luge.sync(&bob, joined("!r:x", &first_events()));
+    luge.ask(&alice, everything());
+    luge.wait(100_000);
+    luge.sync(&alice, gap("!r:x", &[], &[message("$m1", BOB)], "p"));
+    let answer = luge.ask(&alice, everything());
+    luge.wait(MIDDLE_MS);
+    luge.fetches.retain(|order| order.user == alice.user);
+    luge.give_joined_rooms(&[]);
+    let answer = luge.ask(&alice, at(position(&answer), everything()));
+    assert_eq!(rooms(&answer), [] as [&str; 0]);
+    let mut leave = member("$leave", ALICE, "leave");
+    leave["unsigned"] = json!({"prev_content": {"membership": "join"}});
+    luge.sync(&bob, gap("!r:x", &[], &[message("$m9", BOB)], "q"));
+    luge.sync(&alice, left("!r:x", std::slice::from_ref(&leave)));
+    luge.ask(&bob, everything());
+    luge.fetches.retain(|order| order.user == bob.user);
+    let want = luge.take_history_order();
+    luge.answer_history(&want, &[leave], Some("q0"));
+    luge.restart();
+    let answer = luge.ask(&alice, at(position(&answer), everything()));
+    assert_eq!(rooms(&answer), ["!r:x"]);
+    assert!(required(&answer, "!r:x").contains(&"$leave"), "{answer}");
+    let answer = luge.ask(&alice, at(position(&answer), everything()));
+    assert_eq!(rooms(&answer), [] as [&str; 0], "it is told once");
+}
+
 /// Goal: a room that was joined while the list was on its way stays.
 #[test]
 fn a_room_that_is_joined_meanwhile_stays() {
