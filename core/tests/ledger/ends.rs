@@ -149,7 +149,7 @@ fn a_kick_in_a_state_that_was_fetched_ends_the_stay_also_where_its_user_moved_me
         books.apply(Command::State(Box::new(state)));
         books.poll(alice, vec![limited(messages(&["m20"]))]);
         // Whom his own poller does not vouch for is shown nothing from behind a gap.
-        books.poll(bob, Vec::new());
+        books.poll_twice(bob);
         assert_eq!(books.of_user(bob).unwrap().membership == Membership::Kick, is_out, "{kick_id}");
         assert_eq!(books.visible(bob).contains(&"m20".to_owned()), !is_out, "{kick_id}");
     }
