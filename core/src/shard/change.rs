@@ -23,9 +23,14 @@ impl Shard {
         }
         for room in &delta.change.rooms {
             let Some(users) = self.room_users.get(room) else { continue };
+            let facts = world.room(*room);
             for user in users {
                 if let Some(on_shard) = self.users.get_mut(user) {
                     on_shard.user.room_changed(*room, &world);
+                    let of_user = on_shard.user.rooms.get(room).zip(facts);
+                    if of_user.is_some_and(|(of_user, facts)| of_user.is_withheld(facts)) {
+                        on_shard.devices.values_mut().for_each(|it| it.poller.note_news());
+                    }
                     self.dirty.insert(*user);
                 } else if let Some(user) = self.loads.user(*user) {
                     user.room_changed(*room, &world);

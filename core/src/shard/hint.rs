@@ -30,7 +30,7 @@ impl Shard {
             Hint::KeyCounts(device, counts) => {
                 if let Some(it) = self.device_mut(user, device) {
                     it.record.one_time_keys_count = Some(counts.clone());
-                    it.poller.note_keys();
+                    it.poller.note_news();
                 }
                 out.push(Effect::Ledger(Command::KeyCounts { device, counts }));
             }

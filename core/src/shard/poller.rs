@@ -34,9 +34,9 @@ pub(super) struct Poller {
     token_key: [u8; 32],
     /// The [silence](crate::upstream::SyncBatch::silence) of the last answer.
     silence: Option<u64>,
-    /// Whether somebody else has told of the device's keys since the poll in
-    /// flight was ordered, or the last was.
-    keys_told: bool,
+    /// Whether the ledger has to hear the first answer to a poll that is ordered
+    /// from here on: see [`Self::note_news`].
+    has_news: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,11 +58,12 @@ impl Poller {
         self.phase == Phase::InFlight
     }
 
-    /// Notes that somebody else has told of the device's keys: what the next
-    /// answer says of them is news, though it may be what the last one said.
-    pub(super) fn note_keys(&mut self) {
+    /// Notes that what the homeserver says next is news, though it may be what it
+    /// said last: somebody else has told of the device's keys, or has opened a gap
+    /// behind which the user is yet to be vouched for.
+    pub(super) fn note_news(&mut self) {
         self.silence = None;
-        self.keys_told = true;
+        self.has_news = true;
     }
 }
 
@@ -192,12 +193,12 @@ impl Shard {
         }
     }
 
-    /// Notes whether an answer said nothing. What somebody else has told of keys
-    /// meanwhile it may have been too early for.
+    /// Notes whether an answer said nothing. For what others have told meanwhile it
+    /// may have been too early.
     fn note_silence(&mut self, user: UserNumber, device: DeviceNumber, silence: Option<u64>) {
         let Some(it) = self.device_mut(user, device) else { return };
-        let keys_told = std::mem::take(&mut it.poller.keys_told);
-        it.poller.silence = silence.filter(|_| !keys_told);
+        let has_news = std::mem::take(&mut it.poller.has_news);
+        it.poller.silence = silence.filter(|_| !has_news);
     }
 
     fn poll_queued(&mut self, out: &mut Effects) {

@@ -1,6 +1,7 @@
 //! What lies behind a gap that another's poller brought: told as soon as one's own
 //! poller has vouched for one, and not before.
 
+use luge_core::shard::PollOutcome;
 use serde_json::{Value, json};
 
 use crate::{
@@ -74,6 +75,23 @@ fn what_follows_a_gap_waits_for_the_own_poller() {
     assert_eq!(window(&answer, "all", 0), ["!r:x", "!own:x"]);
     let typing = &answer["extensions"]["typing"]["rooms"]["!r:x"]["content"]["user_ids"];
     assert_eq!(*typing, json!([ALICE]));
+}
+
+/// Goal: where the homeserver says again and again that there is nothing, the ledger
+/// hears it once more behind the gap: nobody is withheld a room for that.
+#[test]
+fn silence_behind_a_gap_reaches_the_ledger() {
+    let (mut luge, alice, bob) = shared();
+    luge.ask(&bob, request());
+    let since = luge.poll(&bob).and_then(|poll| poll.since.clone());
+    let ends = |luge: &mut Luge| {
+        luge.end_poll(&bob, PollOutcome::Advanced { since: since.clone(), silence: Some(7) });
+        luge.poll(&bob).expect("it is polled on").silence
+    };
+    assert_eq!(ends(&mut luge), Some(7));
+    alice_has_a_gap(&mut luge, &alice);
+    assert_eq!(ends(&mut luge), None, "that answer was on its way");
+    assert_eq!(ends(&mut luge), Some(7));
 }
 
 /// Goal: who starts anew has the room in their lists, where it was, and what there is
