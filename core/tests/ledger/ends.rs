@@ -9,24 +9,9 @@ use luge_core::{
 use serde_json::json;
 
 use crate::table::{
-    ALICE, BOB, Books, CAROL, Who, create, joined, kick, left, limited, member, member_after,
-    message, messages, name, with_state,
+    BOB, CAROL, DAVE, create, joined, kick, left, limited, member, member_after, message, messages,
+    name, shared_by_three, with_state,
 };
-
-const DAVE: &str = "@dave:example.org";
-
-/// A room that three have been told of up to `m5`.
-fn shared() -> (Books, [Who; 3]) {
-    let mut books = Books::new();
-    let all = [ALICE, BOB, DAVE].map(|user_id| books.sign_in(user_id, "A"));
-    let mut timeline = vec![create(), member("join1", ALICE, "join"), member("join2", BOB, "join")];
-    timeline.push(member("join3", DAVE, "join"));
-    timeline.extend(messages(&["m4", "m5"]));
-    for who in all {
-        books.poll(who, vec![joined(timeline.clone())]);
-    }
-    (books, all)
-}
 
 const BEFORE: [&str; 6] = ["create0", "join1", "join2", "join3", "m4", "m5"];
 
@@ -47,7 +32,7 @@ fn end_of_bob(ids: &[&str]) -> RoomBatch {
 
 #[test]
 fn an_end_that_another_tells_of_out_of_a_gap_is_shown_alone_behind_a_gap() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     books.poll(alice, vec![told_with_a_gap()]);
     assert_eq!(books.of_user(bob).unwrap().membership, Membership::Leave);
     assert_eq!(books.visible(bob), ["leave11"]);
@@ -57,7 +42,7 @@ fn an_end_that_another_tells_of_out_of_a_gap_is_shown_alone_behind_a_gap() {
 #[test]
 fn the_last_events_are_the_leavers_own_where_others_had_a_gap_there() {
     for tells_first in [true, false] {
-        let (mut books, [alice, bob, dave]) = shared();
+        let (mut books, [alice, bob, dave]) = shared_by_three();
         if tells_first {
             books.poll(alice, vec![told_with_a_gap()]);
         } else {
@@ -76,7 +61,7 @@ fn the_last_events_are_the_leavers_own_where_others_had_a_gap_there() {
 
 #[test]
 fn the_last_events_go_on_from_what_is_known() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     books.poll(alice, vec![joined(messages(&["m6"]))]);
     books.poll(alice, vec![told_with_a_gap()]);
     books.poll(bob, vec![end_of_bob(&["m6", "m7"])]);
@@ -88,7 +73,7 @@ fn the_last_events_go_on_from_what_is_known() {
 
 #[test]
 fn the_last_events_stay_visible_when_others_are_told_of_them() {
-    let (mut books, [alice, bob, dave]) = shared();
+    let (mut books, [alice, bob, dave]) = shared_by_three();
     books.poll(alice, vec![told_with_a_gap()]);
     books.poll(bob, vec![end_of_bob(&["m9", "m10"])]);
     let mut timeline = messages(&["m10"]);
@@ -99,7 +84,7 @@ fn the_last_events_stay_visible_when_others_are_told_of_them() {
 
 #[test]
 fn last_events_from_before_what_was_told_leave_no_hole_there() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     books.poll(alice, vec![limited(messages(&["m10"]))]);
     let told = books.world.sequence;
     books.poll(bob, vec![RoomBatch { limited: true, ..end_of_bob(&["m8", "m9", "m10"]) }]);
@@ -109,7 +94,7 @@ fn last_events_from_before_what_was_told_leave_no_hole_there() {
 
 #[test]
 fn an_end_told_as_history_adds_nothing_to_what_others_see() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     let end = RoomBatch { limited: true, ..end_of_bob(&["m9", "m10"]) };
     books.poll(bob, vec![end]);
     assert_eq!(books.visible(bob), ["m9", "m10", "leave11"]);
@@ -119,7 +104,7 @@ fn an_end_told_as_history_adds_nothing_to_what_others_see() {
 #[test]
 fn the_token_of_what_is_told_as_history_stands_before_no_other_event() {
     for (ids, token) in [(&["m3", "m4", "m5"][..], None), (&["m4", "m5"], Some("before"))] {
-        let (mut books, [_, bob, _]) = shared();
+        let (mut books, [_, bob, _]) = shared_by_three();
         books.poll(bob, vec![RoomBatch { limited: true, ..end_of_bob(ids) }]);
         // The first of them nobody else was given.
         let known = books.event("m4").unwrap();
@@ -129,7 +114,7 @@ fn the_token_of_what_is_told_as_history_stands_before_no_other_event() {
 
 #[test]
 fn a_kick_in_what_another_is_told_as_history_ends_the_stay() {
-    let (mut books, [_, bob, dave]) = shared();
+    let (mut books, [_, bob, dave]) = shared_by_three();
     let timeline = vec![kick("kick11", BOB), message("m12"), leaves("leave13", DAVE)];
     books.poll(dave, vec![RoomBatch { limited: true, ..left(timeline) }]);
     assert_eq!(books.of_user(bob).unwrap().membership, Membership::Kick);
@@ -141,7 +126,7 @@ fn a_kick_in_what_another_is_told_as_history_ends_the_stay() {
 #[test]
 fn a_kick_in_a_state_that_was_fetched_ends_the_stay_also_where_its_user_moved_meanwhile() {
     for (kick_id, is_out) in [("kick11", true), ("kick6", false)] {
-        let (mut books, [alice, bob, _]) = shared();
+        let (mut books, [alice, bob, _]) = shared_by_three();
         let (room, knew) = (books.number(), books.world.sequence);
         books.poll(bob, vec![joined(vec![member_after("join8", BOB, "join", "join")])]);
         let events = vec![create(), kick(kick_id, BOB)];
@@ -157,7 +142,7 @@ fn a_kick_in_a_state_that_was_fetched_ends_the_stay_also_where_its_user_moved_me
 
 #[test]
 fn a_kick_in_history_is_older_than_a_join_that_was_sent_later() {
-    let (mut books, [alice, bob, dave]) = shared();
+    let (mut books, [alice, bob, dave]) = shared_by_three();
     let back = || vec![leaves("leave6", BOB), member_after("join14", BOB, "leave", "join")];
     books.poll(alice, vec![joined(back())]);
     books.poll(bob, vec![limited(back())]);
@@ -168,7 +153,7 @@ fn a_kick_in_history_is_older_than_a_join_that_was_sent_later() {
 
 #[test]
 fn an_end_that_comes_behind_later_events_shows_none_of_them() {
-    let (mut books, [alice, bob, dave]) = shared();
+    let (mut books, [alice, bob, dave]) = shared_by_three();
     books.poll(dave, vec![joined(vec![name("name20", &json!("later")), message("m21")])]);
     let timeline = vec![leaves("leave11", BOB), name("name20", &json!("later")), message("m21")];
     books.poll(alice, vec![joined(timeline)]);
@@ -179,7 +164,7 @@ fn an_end_that_comes_behind_later_events_shows_none_of_them() {
 
 #[test]
 fn a_clock_that_is_behind_shows_nothing_from_behind_the_end() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     let batch = limited(messages(&["m30", "m4-late"]));
     let state = vec![name("name29", &json!("later")), leaves("leave11", BOB)];
     books.poll(alice, vec![with_state(batch, state)]);
@@ -189,7 +174,7 @@ fn a_clock_that_is_behind_shows_nothing_from_behind_the_end() {
 
 #[test]
 fn state_that_was_fetched_apart_and_is_later_than_the_end_is_not_shown() {
-    let (mut books, [_, bob, _]) = shared();
+    let (mut books, [_, bob, _]) = shared_by_three();
     let room = books.number();
     let events =
         vec![member("join30", CAROL, "join"), member("join4", "@erin:example.org", "join")];
@@ -202,7 +187,7 @@ fn state_that_was_fetched_apart_and_is_later_than_the_end_is_not_shown() {
 
 #[test]
 fn who_is_asked_in_again_was_out_in_the_gap_before() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     let again = member_after("invite25", BOB, "leave", "invite");
     books.poll(alice, vec![limited(vec![message("m20"), again, message("m26")])]);
     let record = books.of_user(bob).unwrap();
@@ -212,7 +197,7 @@ fn who_is_asked_in_again_was_out_in_the_gap_before() {
 
 #[test]
 fn who_declines_that_invite_sees_nothing_from_behind_the_gap() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     let again = member_after("invite25", BOB, "leave", "invite");
     let declined = member_after("leave27", BOB, "invite", "leave");
     books.poll(alice, vec![limited(vec![message("m20"), again, message("m26")])]);
@@ -224,7 +209,7 @@ fn who_declines_that_invite_sees_nothing_from_behind_the_gap() {
 
 #[test]
 fn an_invite_that_a_join_has_followed_ends_nothing() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     let back = || {
         let invite = member_after("invite7", BOB, "leave", "invite");
         vec![leaves("leave6", BOB), invite, member_after("join8", BOB, "invite", "join")]
@@ -236,7 +221,7 @@ fn an_invite_that_a_join_has_followed_ends_nothing() {
 
 #[test]
 fn a_clock_that_is_behind_makes_no_news_of_the_last_events() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     books.poll(alice, vec![limited(messages(&["m20", "m4-late"]))]);
     books.poll(bob, vec![end_of_bob(&["m9", "m10"])]);
     assert_eq!(books.visible(bob), ["m9", "m10", "leave11"]);
@@ -245,7 +230,7 @@ fn a_clock_that_is_behind_makes_no_news_of_the_last_events() {
 
 #[test]
 fn state_that_moves_into_the_timeline_behind_the_end_is_not_shown() {
-    let (mut books, [alice, bob, dave]) = shared();
+    let (mut books, [alice, bob, dave]) = shared_by_three();
     let end = RoomBatch { limited: true, ..left(vec![leaves("leave13", DAVE)]) };
     books.poll(dave, vec![end]);
     books.poll(alice, vec![joined(vec![kick("kick12", BOB), leaves("leave13", DAVE)])]);
@@ -255,7 +240,7 @@ fn state_that_moves_into_the_timeline_behind_the_end_is_not_shown() {
 
 #[test]
 fn an_end_that_a_member_list_told_first_has_the_leave_for_its_event() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     let renamed = || member_after("rename6", BOB, "join", "join");
     books.poll(alice, vec![joined(vec![renamed()])]);
     let (room, events) = (books.number(), vec![leaves("leave11", BOB)]);

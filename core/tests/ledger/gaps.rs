@@ -12,18 +12,14 @@ use luge_core::{
 use serde_json::json;
 
 use crate::table::{
-    ALICE, BOB, Books, ROOM, Who, create, joined, kick, left, limited, member, member_after,
-    message, messages, name, with_state,
+    BOB, Books, ROOM, Who, joined, kick, left, limited, member_after, message, messages, name,
+    shared_by_two, with_state,
 };
 
 /// A room that two have been told of up to `m4`, each in two answers.
 fn shared() -> (Books, [Who; 2]) {
-    let mut books = Books::new();
-    let both = [ALICE, BOB].map(|user_id| books.sign_in(user_id, "A"));
-    let mut timeline = vec![create(), member("join1", ALICE, "join"), member("join2", BOB, "join")];
-    timeline.extend(messages(&["m3", "m4"]));
+    let (mut books, both) = shared_by_two();
     for who in both {
-        books.poll(who, vec![joined(timeline.clone())]);
         books.poll(who, Vec::new());
     }
     (books, both)

@@ -13,25 +13,11 @@ use luge_core::{
 use serde_json::json;
 
 use crate::table::{
-    ALICE, BOB, Books, Who, create, event, invited, joined, kick, left, limited, member,
-    member_after, message, messages, name, with_state,
+    ALICE, BOB, Books, DAVE, Who, create, event, invited, joined, kick, left, limited, member,
+    member_after, message, messages, name, shared_by_three, with_state,
 };
 
-const DAVE: &str = "@dave:example.org";
 const EVE: &str = "@eve:example.org";
-
-/// A room that three have been told of up to `m5`.
-fn shared() -> (Books, [Who; 3]) {
-    let mut books = Books::new();
-    let all = [ALICE, BOB, DAVE].map(|user_id| books.sign_in(user_id, "A"));
-    let mut timeline = vec![create(), member("join1", ALICE, "join"), member("join2", BOB, "join")];
-    timeline.push(member("join3", DAVE, "join"));
-    timeline.extend(messages(&["m4", "m5"]));
-    for who in all {
-        books.poll(who, vec![joined(timeline.clone())]);
-    }
-    (books, all)
-}
 
 fn leaves(id: &str, user_id: &str) -> SyncEvent {
     member_after(id, user_id, "join", "leave")
@@ -49,7 +35,7 @@ fn history_of_dave(mut timeline: Vec<SyncEvent>) -> RoomBatch {
 
 #[test]
 fn an_end_in_the_timeline_is_where_it_stands_whatever_clocks_say() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     books.poll(alice, vec![joined(vec![message("m30"), kick("kick11", BOB), message("m12")])]);
     assert_eq!(books.visible(bob).last().unwrap(), "kick11");
     assert_eq!(books.of_user(bob).unwrap().since, books.sequence("kick11"));
@@ -58,7 +44,7 @@ fn an_end_in_the_timeline_is_where_it_stands_whatever_clocks_say() {
 
 #[test]
 fn an_end_out_of_a_gap_is_before_all_that_was_sent_later() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     let batch = limited(messages(&["m30", "m4-late"]));
     books.poll(alice, vec![with_state(batch, vec![leaves("leave11", BOB)])]);
     assert_eq!(books.of_user(bob).unwrap().since, books.sequence("m5"));
@@ -67,7 +53,7 @@ fn an_end_out_of_a_gap_is_before_all_that_was_sent_later() {
 
 #[test]
 fn an_end_that_is_told_last_is_before_all_that_was_sent_later() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     books.poll(alice, vec![limited(messages(&["m30", "m4-late"]))]);
     let (room, events) = (books.number(), vec![leaves("leave11", BOB)]);
     books.apply(Command::Members(MemberList { room, events, whole: None }));
@@ -76,7 +62,7 @@ fn an_end_that_is_told_last_is_before_all_that_was_sent_later() {
 
 #[test]
 fn a_stay_is_certain_up_to_its_own_last_event_also_after_a_restart() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     let renamed = || vec![message("m20"), member_after("join21", BOB, "join", "join")];
     books.poll(alice, vec![limited(renamed())]);
     books.poll(bob, vec![limited(renamed())]);
@@ -88,19 +74,19 @@ fn a_stay_is_certain_up_to_its_own_last_event_also_after_a_restart() {
 
 #[test]
 fn an_end_that_is_known_whole_keeps_nothing_apart() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     let told = || vec![message("m6"), leaves("leave11", BOB)];
     books.poll(alice, vec![joined(told())]);
     books.poll(bob, vec![left(told())]);
     assert!(books.of_user(bob).unwrap().ending.is_empty());
-    let (mut books, [_, bob, _]) = shared();
+    let (mut books, [_, bob, _]) = shared_by_three();
     books.poll(bob, vec![left(told())]);
     assert!(books.of_user(bob).unwrap().ending.is_empty());
 }
 
 #[test]
 fn what_is_kept_apart_has_its_own_token_and_transaction_ids() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     books.poll(alice, vec![limited(messages(&["m20"]))]);
     let mut own = message("m9");
     BOB.clone_into(&mut own.sender);
@@ -115,7 +101,7 @@ fn what_is_kept_apart_has_its_own_token_and_transaction_ids() {
 
 #[test]
 fn what_was_told_before_the_end_is_not_told_with_it_again() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     books.poll(alice, vec![joined(messages(&["m6"]))]);
     let told = Sequence(books.sequence("m6"));
     books.poll(alice, vec![limited(messages(&["m20"]))]);
@@ -127,7 +113,7 @@ fn what_was_told_before_the_end_is_not_told_with_it_again() {
 
 #[test]
 fn the_last_events_leave_out_whom_one_ignores_but_not_what_they_did() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     // All that has no other sender is Carol's.
     let ignored = json!({"@carol:example.org": {}});
     let json = json!({"type": "m.ignored_user_list", "content": {"ignored_users": ignored}});
@@ -142,7 +128,7 @@ fn the_last_events_leave_out_whom_one_ignores_but_not_what_they_did() {
 
 #[test]
 fn who_was_not_given_what_came_before_their_stay_misses_nothing_of_it() {
-    let (mut books, [alice, ..]) = shared();
+    let (mut books, [alice, ..]) = shared_by_three();
     let eve = books.sign_in(EVE, "A");
     let join = || member_after("join6", EVE, "invite", "join");
     books.poll(alice, vec![joined(vec![join()])]);
@@ -161,7 +147,7 @@ fn who_was_not_given_what_came_before_their_stay_misses_nothing_of_it() {
 
 #[test]
 fn a_known_kick_that_another_is_told_as_history_ends_no_later_stay() {
-    let (mut books, [alice, bob, dave]) = shared();
+    let (mut books, [alice, bob, dave]) = shared_by_three();
     let again = || member_after("join12", BOB, "leave", "join");
     // By a clock that is ahead.
     books.poll(alice, vec![joined(vec![kick("kick99", BOB), again()])]);
@@ -173,7 +159,7 @@ fn a_known_kick_that_another_is_told_as_history_ends_no_later_stay() {
 
 #[test]
 fn a_kick_in_history_is_older_than_a_join_that_was_sent_just_then() {
-    let (mut books, [alice, bob, dave]) = shared();
+    let (mut books, [alice, bob, dave]) = shared_by_three();
     let back = || vec![leaves("leave6", BOB), member_after("join11", BOB, "leave", "join")];
     books.poll(alice, vec![joined(back())]);
     books.poll(bob, vec![limited(back())]);
@@ -183,7 +169,7 @@ fn a_kick_in_history_is_older_than_a_join_that_was_sent_just_then() {
 
 #[test]
 fn state_about_somebody_that_is_no_member_event_ends_no_stay() {
-    let (mut books, [_, bob, dave]) = shared();
+    let (mut books, [_, bob, dave]) = shared_by_three();
     let about = event("about11", "org.example", Some(BOB), &json!({"membership": "leave"}));
     books.poll(dave, vec![history_of_dave(vec![about])]);
     assert_eq!(is(&books, bob), Membership::Join);
@@ -191,7 +177,7 @@ fn state_about_somebody_that_is_no_member_event_ends_no_stay() {
 
 #[test]
 fn an_invite_goes_on_until_somebody_takes_it_back() {
-    let (mut books, [alice, ..]) = shared();
+    let (mut books, [alice, ..]) = shared_by_three();
     let eve = books.sign_in(EVE, "A");
     let own = || vec![invited(Vec::new())];
     books.poll(eve, own());
@@ -208,7 +194,7 @@ fn an_invite_goes_on_until_somebody_takes_it_back() {
 
 #[test]
 fn an_end_that_the_own_poller_has_told_a_return_from_ends_nothing() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     books.poll(bob, vec![joined(vec![member_after("join8", BOB, "leave", "join")])]);
     books.poll(alice, vec![joined(vec![leaves("leave6", BOB)])]);
     assert_eq!(is(&books, bob), Membership::Join);
@@ -216,7 +202,7 @@ fn an_end_that_the_own_poller_has_told_a_return_from_ends_nothing() {
 
 #[test]
 fn an_end_by_a_clock_that_is_behind_ends_a_stay_that_was_known() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     let again = || vec![leaves("leave6", BOB), member_after("join14", BOB, "leave", "join")];
     books.poll(alice, vec![joined(again())]);
     books.poll(bob, vec![limited(again())]);
@@ -233,7 +219,7 @@ fn an_end_by_a_clock_that_is_behind_ends_a_stay_that_was_known() {
 
 #[test]
 fn who_is_asked_in_again_was_out_also_after_a_stay_that_began_lately() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     let again = || vec![leaves("leave6", BOB), member_after("join8", BOB, "leave", "join")];
     books.poll(alice, vec![joined(again())]);
     books.poll(bob, vec![limited(again())]);
@@ -277,7 +263,7 @@ const BEFORE: [&str; 6] = ["create0", "join1", "join2", "join3", "m4", "m5"];
 
 #[test]
 fn an_end_that_is_told_without_its_event_keeps_the_known_one() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     books.poll(alice, vec![joined(vec![kick("kick11", BOB)])]);
     books.poll(bob, vec![left(Vec::new())]);
     assert_eq!(books.own_event(bob).as_deref(), Some("kick11"));
@@ -286,7 +272,7 @@ fn an_end_that_is_told_without_its_event_keeps_the_known_one() {
 
 #[test]
 fn who_was_found_to_be_out_sees_their_last_events_when_their_poller_tells() {
-    let (mut books, [_, bob, _]) = shared();
+    let (mut books, [_, bob, _]) = shared_by_three();
     bob_is_found_to_be_out(&mut books, bob);
     assert_eq!(books.visible(bob), BEFORE);
     books.poll(bob, vec![left(vec![message("m5"), message("m6"), leaves("leave11", BOB)])]);
@@ -295,12 +281,12 @@ fn who_was_found_to_be_out_sees_their_last_events_when_their_poller_tells() {
 
 #[test]
 fn the_event_of_an_end_that_was_found_says_where_it_was_but_never_later() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     books.poll(alice, vec![joined(messages(&["m20"]))]);
     bob_is_found_to_be_out(&mut books, bob);
     bob_left(&mut books, bob, "leave11");
     assert_eq!(books.of_user(bob).unwrap().since, books.sequence("m5"));
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     bob_is_found_to_be_out(&mut books, bob);
     books.poll(alice, vec![joined(messages(&["m20"]))]);
     bob_left(&mut books, bob, "leave30");
@@ -309,7 +295,7 @@ fn the_event_of_an_end_that_was_found_says_where_it_was_but_never_later() {
 
 #[test]
 fn a_known_end_is_not_moved_by_a_clock() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     books.poll(alice, vec![joined(vec![message("m30"), kick("kick11", BOB), message("m12")])]);
     let before = books.of_user(bob).unwrap().since;
     let state = vec![kick("kick11", BOB)];
@@ -319,7 +305,7 @@ fn a_known_end_is_not_moved_by_a_clock() {
 
 #[test]
 fn what_one_device_told_of_an_end_another_that_was_told_less_does_not_shorten() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     let other = books.sign_in(BOB, "B");
     books.poll(alice, vec![limited(messages(&["m20"]))]);
     let told = |ids: &[&str]| {
@@ -334,7 +320,7 @@ fn what_one_device_told_of_an_end_another_that_was_told_less_does_not_shorten() 
 
 #[test]
 fn what_others_were_told_behind_a_gap_the_leaver_goes_on_to_without_one() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     books.poll(alice, vec![limited(vec![message("m20"), leaves("leave21", BOB)])]);
     let own = vec![message("m5"), message("m20"), leaves("leave21", BOB)];
     books.poll(bob, vec![left(own)]);
@@ -344,7 +330,7 @@ fn what_others_were_told_behind_a_gap_the_leaver_goes_on_to_without_one() {
 
 #[test]
 fn what_is_kept_for_a_leaver_changes_nothing_of_the_timeline() {
-    let (mut books, [alice, bob, _]) = shared();
+    let (mut books, [alice, bob, _]) = shared_by_three();
     books.poll(alice, vec![limited(messages(&["m20"]))]);
     let timeline = vec![message("m20"), message("m21"), leaves("leave22", BOB)];
     let end = RoomBatch { limited: true, prev_batch: Some("own".to_owned()), ..left(timeline) };

@@ -14,11 +14,10 @@ use proptest::prelude::*;
 
 use crate::{
     model::{Homeserver, room_id},
-    table::{ALICE, BOB, Books, CAROL, Who, entries},
+    table::{ALICE, BOB, Books, CAROL, DAVE, Who, entries},
 };
 
 const ROOMS: usize = 2;
-const DAVE: &str = "@dave:example.org";
 
 #[derive(Clone, Debug)]
 enum Action {

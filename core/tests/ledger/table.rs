@@ -19,6 +19,7 @@ pub(crate) const ROOM: &str = "!room:example.org";
 pub(crate) const ALICE: &str = "@alice:example.org";
 pub(crate) const BOB: &str = "@bob:example.org";
 pub(crate) const CAROL: &str = "@carol:example.org";
+pub(crate) const DAVE: &str = "@dave:example.org";
 
 /// Somebody with a device.
 #[derive(Clone, Copy, Debug)]
@@ -376,4 +377,29 @@ pub(crate) fn stripped(kind: &str, state_key: &str, sender: &str, content: &Valu
         sender: sender.to_owned(),
         json: json.to_string().into(),
     }
+}
+
+/// A room that three have been told of up to `m5`.
+pub(crate) fn shared_by_three() -> (Books, [Who; 3]) {
+    let mut books = Books::new();
+    let all = [ALICE, BOB, DAVE].map(|user_id| books.sign_in(user_id, "A"));
+    let mut timeline = vec![create(), member("join1", ALICE, "join"), member("join2", BOB, "join")];
+    timeline.push(member("join3", DAVE, "join"));
+    timeline.extend(messages(&["m4", "m5"]));
+    for who in all {
+        books.poll(who, vec![joined(timeline.clone())]);
+    }
+    (books, all)
+}
+
+/// A room that two have been told of up to `m4`.
+pub(crate) fn shared_by_two() -> (Books, [Who; 2]) {
+    let mut books = Books::new();
+    let both = [ALICE, BOB].map(|user_id| books.sign_in(user_id, "A"));
+    let mut timeline = vec![create(), member("join1", ALICE, "join"), member("join2", BOB, "join")];
+    timeline.extend(messages(&["m3", "m4"]));
+    for who in both {
+        books.poll(who, vec![joined(timeline.clone())]);
+    }
+    (books, both)
 }

@@ -5,21 +5,9 @@ use luge_core::{record::Membership, upstream::RoomBatch};
 use serde_json::json;
 
 use crate::table::{
-    ALICE, BOB, Books, Who, create, joined, kick, left, limited, member, member_after, message,
-    messages, name, with_state,
+    ALICE, BOB, joined, kick, left, limited, member_after, message, messages, name, shared_by_two,
+    with_state,
 };
-
-/// A room that two have been told of up to `m4`.
-fn shared() -> (Books, [Who; 2]) {
-    let mut books = Books::new();
-    let both = [ALICE, BOB].map(|user_id| books.sign_in(user_id, "A"));
-    let mut timeline = vec![create(), member("join1", ALICE, "join"), member("join2", BOB, "join")];
-    timeline.extend(messages(&["m3", "m4"]));
-    for who in both {
-        books.poll(who, vec![joined(timeline.clone())]);
-    }
-    (books, both)
-}
 
 const BEFORE: [&str; 5] = ["create0", "join1", "join2", "m3", "m4"];
 
@@ -31,7 +19,7 @@ fn bob_comes_again() -> RoomBatch {
 
 #[test]
 fn who_comes_again_behind_a_gap_was_out_until_their_own_poller_tells() {
-    let (mut books, [alice, bob]) = shared();
+    let (mut books, [alice, bob]) = shared_by_two();
     books.poll(alice, vec![bob_comes_again()]);
     let record = books.of_user(bob).unwrap();
     assert_eq!((record.membership, record.own_event), (Membership::Leave, None));
@@ -45,7 +33,7 @@ fn who_comes_again_behind_a_gap_was_out_until_their_own_poller_tells() {
 #[test]
 fn who_came_again_and_was_banned_sees_nothing_from_between_the_stays() {
     for begins_with_join in [true, false] {
-        let (mut books, [alice, bob]) = shared();
+        let (mut books, [alice, bob]) = shared_by_two();
         books.poll(alice, vec![bob_comes_again()]);
         let ban = || member_after("ban23", BOB, "join", "ban");
         books.poll(alice, vec![joined(vec![ban(), message("m24")])]);
@@ -66,7 +54,7 @@ fn who_came_again_and_was_banned_sees_nothing_from_between_the_stays() {
 
 #[test]
 fn a_ban_of_who_had_left_in_a_gap_shows_nothing_from_behind_it() {
-    let (mut books, [alice, bob]) = shared();
+    let (mut books, [alice, bob]) = shared_by_two();
     let ban = member_after("ban21", BOB, "leave", "ban");
     books.poll(alice, vec![limited(vec![message("m20"), ban.clone()])]);
     assert_eq!(books.of_user(bob).unwrap().membership, Membership::Ban);
@@ -78,7 +66,7 @@ fn a_ban_of_who_had_left_in_a_gap_shows_nothing_from_behind_it() {
 #[test]
 fn who_is_asked_in_again_behind_two_gaps_may_have_left_in_the_first() {
     for follows in [true, false] {
-        let (mut books, [alice, bob]) = shared();
+        let (mut books, [alice, bob]) = shared_by_two();
         books.poll(alice, vec![limited(vec![message("m20")])]);
         if follows {
             books.poll(bob, vec![limited(vec![message("m20")])]);
@@ -94,7 +82,7 @@ fn who_is_asked_in_again_behind_two_gaps_may_have_left_in_the_first() {
 
 #[test]
 fn a_join_that_is_no_new_stay_ends_nothing() {
-    let (mut books, [alice, bob]) = shared();
+    let (mut books, [alice, bob]) = shared_by_two();
     let known = member_after("join2", BOB, "invite", "join");
     let profile = member_after("join21", BOB, "join", "join");
     let state = vec![known];
@@ -106,7 +94,7 @@ fn a_join_that_is_no_new_stay_ends_nothing() {
 
 #[test]
 fn a_join_that_the_own_poller_has_told_of_ends_nothing_when_others_tell_it() {
-    let (mut books, [alice, bob]) = shared();
+    let (mut books, [alice, bob]) = shared_by_two();
     let again = || member_after("join21", BOB, "leave", "join");
     let profile = || member_after("join23", BOB, "join", "join");
     let own = with_state(limited(vec![message("m22"), profile()]), Vec::new());
@@ -119,7 +107,7 @@ fn a_join_that_the_own_poller_has_told_of_ends_nothing_when_others_tell_it() {
 
 #[test]
 fn who_is_found_to_be_out_and_left_later_sees_their_own_last_events() {
-    let (mut books, [alice, bob]) = shared();
+    let (mut books, [alice, bob]) = shared_by_two();
     books.poll(alice, vec![bob_comes_again()]);
     let leave = member_after("leave25", BOB, "join", "leave");
     let batch = vec![name("name23", &json!("later")), message("m24"), leave.clone()];
@@ -133,7 +121,7 @@ fn who_is_found_to_be_out_and_left_later_sees_their_own_last_events() {
 #[test]
 fn who_left_and_came_again_in_what_another_is_told_as_history_is_out() {
     for is_told_of_end in [true, false] {
-        let (mut books, [alice, bob]) = shared();
+        let (mut books, [alice, bob]) = shared_by_two();
         let mut timeline = vec![
             member_after("leave11", BOB, "join", "leave"),
             member_after("join12", BOB, "leave", "join"),
@@ -151,7 +139,7 @@ fn who_left_and_came_again_in_what_another_is_told_as_history_is_out() {
 
 #[test]
 fn a_kick_in_history_by_a_clock_that_is_ahead_ends_no_stay_that_began_after_it() {
-    let (mut books, [alice, bob]) = shared();
+    let (mut books, [alice, bob]) = shared_by_two();
     let again = || member_after("join12", BOB, "leave", "join");
     books.poll(bob, vec![left(vec![member_after("leave6", BOB, "join", "leave")])]);
     books.poll(bob, vec![limited(vec![again()])]);
@@ -164,7 +152,7 @@ fn a_kick_in_history_by_a_clock_that_is_ahead_ends_no_stay_that_began_after_it()
 #[test]
 fn who_was_told_of_what_may_be_an_earlier_stay_is_told_of_the_hole() {
     for others_know_it_all in [true, false] {
-        let (mut books, [alice, bob]) = shared();
+        let (mut books, [alice, bob]) = shared_by_two();
         let told = books.world.sequence;
         let leave = || member_after("leave22", BOB, "join", "leave");
         let mut events = messages(&["m20", "m21"]);
@@ -183,7 +171,7 @@ fn who_was_told_of_what_may_be_an_earlier_stay_is_told_of_the_hole() {
 
 #[test]
 fn an_end_keeps_its_number_when_more_is_told_of_it() {
-    let (mut books, [alice, bob]) = shared();
+    let (mut books, [alice, bob]) = shared_by_two();
     let second = books.sign_in(BOB, "B");
     let leave = || member_after("leave11", BOB, "join", "leave");
     books.poll(alice, vec![with_state(limited(messages(&["m20"])), vec![leave()])]);
