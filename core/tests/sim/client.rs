@@ -45,8 +45,8 @@ pub(crate) struct Connection {
     /// The rooms in each list's windows.
     pub(crate) listed: BTreeMap<String, Vec<usize>>,
     pub(crate) counts: BTreeMap<String, u64>,
-    /// Listed rooms that were never sent, and since when.
-    pub(crate) unsent: BTreeMap<usize, u64>,
+    /// Listed rooms that were never sent.
+    pub(crate) unsent: BTreeMap<usize, Unsent>,
     /// Events that came as news.
     pub(crate) news: BTreeSet<(usize, usize)>,
     pub(crate) account_data: BTreeMap<String, u64>,
@@ -62,6 +62,41 @@ pub(crate) struct Connection {
     pub(crate) since: Option<String>,
     /// How many messages were taken in.
     pub(crate) received: u64,
+}
+
+/// A room that is listed and was never sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unsent {
+    /// How many polls of the device were answered since.
+    polls: u32,
+    /// Since when it is on its way.
+    since_ms: u64,
+}
+
+/// How long a room may be listed whose invite is over in the tables and not yet
+/// in the shard's world: nothing true could be said of it.
+const ON_THE_WAY_MS: u64 = 2_000;
+
+/// Behind a gap nobody can know that the user is still there before their own poller
+/// was answered. One answer may have been on its way.
+const POLLS_AWAITED: u32 = 2;
+
+impl Unsent {
+    pub(crate) fn since(now_ms: u64) -> Self {
+        Self { polls: 0, since_ms: now_ms }
+    }
+
+    /// A poll of the device is answered.
+    pub(crate) fn polled(&mut self, now_ms: u64) {
+        self.polls += 1;
+        if self.polls <= POLLS_AWAITED {
+            self.since_ms = now_ms;
+        }
+    }
+
+    pub(crate) fn is_overdue(self, now_ms: u64) -> bool {
+        self.polls >= POLLS_AWAITED && now_ms - self.since_ms >= ON_THE_WAY_MS
+    }
 }
 
 /// Rooms that one response tells of: so few that many a response leaves some over.

@@ -7,7 +7,7 @@ use luge_core::{request::Dialect, response::Response};
 use serde_json::Value;
 
 use crate::{
-    client::Connection,
+    client::{Connection, Unsent},
     homeserver::room_of,
     order,
     wanted::{EXTENSIONS, ListWanted, ScopeWanted, Wanted, extension_name},
@@ -28,10 +28,6 @@ pub(crate) fn windows(response: &Response) -> Windows {
     });
     lists.collect()
 }
-
-/// How long a room may be listed whose invite is over in the tables and not yet
-/// in the shard's world: nothing true could be said of it.
-const ON_THE_WAY_MS: u64 = 2_000;
 
 impl Connection {
     /// Takes in what an answer says of the lists that `wanted` asks for.
@@ -62,9 +58,9 @@ impl Connection {
             assert_eq!(distinct.len(), rooms.len(), "a list has each room once");
             for room in &rooms {
                 if !self.rooms.contains_key(room) {
-                    let since_ms = *self.unsent.entry(*room).or_insert(now_ms);
-                    let passes = now_ms - since_ms < ON_THE_WAY_MS;
-                    assert!(passes, "!r{room}:x is listed and was never sent");
+                    let unsent = *self.unsent.entry(*room).or_insert(Unsent::since(now_ms));
+                    let is_overdue = unsent.is_overdue(now_ms);
+                    assert!(!is_overdue, "!r{room}:x is listed and was never sent");
                 }
             }
             self.listed.insert(key.clone(), rooms);

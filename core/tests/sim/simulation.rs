@@ -412,9 +412,10 @@ impl Simulation {
         let answer = self.homeserver.sync(number, since, order.with_rooms);
         let batch = parse(answer.body.as_bytes(), &Limits::default()).expect("an object");
         assert_eq!(batch.set_aside, [], "the homeserver is sound");
-        if since.is_none() {
+        for connection in self.connections.iter_mut().filter(|it| it.device == number) {
+            connection.unsent.values_mut().for_each(|room| room.polled(self.now_ms));
             // An initial answer says nothing of what devices changed before it.
-            for connection in self.connections.iter_mut().filter(|it| it.device == number) {
+            if since.is_none() {
                 connection.floor = connection.floor.max(answer.heard.next);
             }
         }
