@@ -16,6 +16,7 @@ use crate::{
     list::stripped_content,
     record::{ArchivedStateRecord, EventRecord, Membership, Place, StateRecord, key},
     redaction::redact,
+    request::MEMBER,
     user::{User, UserRoom},
     view::{Direction, KeyRanges, Table, View},
     world::{Hero, Removed, Room},
@@ -464,6 +465,12 @@ impl<'a> Gate<'a> {
         // has it: whether the user is in the room then is not known here yet.
         let own = !self.is_joined() && self.of_user.own_event == Some(place);
         let is_there = self.is_joined() || self.has_left();
+        // The end of a stay may not be part of the state yet.
+        let is_former = !own
+            && !self.is_joined()
+            && self.of_user.own_event.is_some()
+            && entry.kind == *MEMBER
+            && entry.state_key == *self.user.id;
         // Who is out is not told of what came in a timeline later than in a state
         // block, nor of what was sent later.
         let is_later = || {
@@ -472,7 +479,7 @@ impl<'a> Gate<'a> {
             entry.changed.to_native().max(in_timeline) > self.visible.1
                 || (is_out && self.is_sent_later(place))
         };
-        let is_seen = is_there && (own || !is_later());
+        let is_seen = is_there && !is_former && (own || !is_later());
         is_seen.then_some(place)
     }
 

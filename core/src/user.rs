@@ -199,6 +199,13 @@ impl UserRoom {
         self.membership == Membership::Join && self.vouched < room.last_gap
     }
 
+    /// Whether what the user's own poller says next lets more of the room be seen, also
+    /// where it says nothing: it vouches for them, or for the end of another's stay.
+    pub fn is_waited_for(&self, room: &Room) -> bool {
+        self.membership == Membership::Join
+            && (self.is_withheld(room) || !room.lone_ends.is_empty())
+    }
+
     /// Whether the user is joined for certain, and sees the room as it is.
     pub fn is_in(&self, room: &Room) -> bool {
         self.membership == Membership::Join && !self.is_withheld(room)

@@ -75,6 +75,18 @@ pub struct Removed {
     pub changed: Sequence,
 }
 
+/// The end of somebody's stay of which their own poller alone has told, beside the
+/// timeline: whoever else is taken for a member may have been out by then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoneEnd {
+    /// Who is out.
+    pub user_id: Arc<str>,
+    /// Their member event, which is not in the state yet.
+    pub event_id: Arc<str>,
+    /// When it was told, in the ledger's sequence.
+    pub changed: Sequence,
+}
+
 /// A room's global facts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Room {
@@ -134,6 +146,10 @@ pub struct Room {
     pub removed: Arc<[Removed]>,
     /// Entries may have been removed up to this number that are not among them.
     pub removed_before: Sequence,
+    /// Ends of stays that become part of the state when somebody else's answer
+    /// stands for them, oldest first and one for each user; at most as many as the
+    /// ledger's limits say.
+    pub lone_ends: Arc<[LoneEnd]>,
     /// When the stored state last came to be in doubt.
     pub suspected: Sequence,
     /// Up to here it was compared with the homeserver's.
@@ -183,6 +199,11 @@ impl Room {
         }
     }
 
+    /// The end of a user's stay that is not part of the state yet.
+    pub fn lone_end(&self, user_id: &str) -> Option<&LoneEnd> {
+        self.lone_ends.iter().find(|end| *end.user_id == *user_id)
+    }
+
     /// What the store keeps of it.
     pub fn to_record(&self) -> RoomRecord {
         let text = |value: &Option<Arc<str>>| value.as_deref().map(str::to_owned);
@@ -190,6 +211,7 @@ impl Room {
             (hero.user_id.to_string(), text(&hero.displayname), text(&hero.avatar_url))
         };
         let removed = |it: &Removed| (it.kind.to_string(), it.state_key.to_string(), it.changed.0);
+        let end = |it: &LoneEnd| (it.user_id.to_string(), it.event_id.to_string(), it.changed.0);
         RoomRecord {
             version: text(&self.version),
             room_type: text(&self.room_type),
@@ -213,6 +235,7 @@ impl Room {
             summary_changed: self.summary_changed.0,
             removed: self.removed.iter().map(removed).collect(),
             removed_before: self.removed_before.0,
+            lone_ends: self.lone_ends.iter().map(end).collect(),
             suspected: self.suspected.0,
             repaired: self.repaired.0,
             repaired_ms: self.repaired_ms,
@@ -232,6 +255,11 @@ impl Room {
         let removed = |(kind, state_key, changed): (String, String, u64)| Removed {
             kind: kind.into(),
             state_key: state_key.into(),
+            changed: Sequence(changed),
+        };
+        let end = |(user_id, event_id, changed): (String, String, u64)| LoneEnd {
+            user_id: user_id.into(),
+            event_id: event_id.into(),
             changed: Sequence(changed),
         };
         Self {
@@ -259,6 +287,7 @@ impl Room {
             summary_changed: Sequence(record.summary_changed),
             removed: record.removed.into_iter().map(removed).collect(),
             removed_before: Sequence(record.removed_before),
+            lone_ends: record.lone_ends.into_iter().map(end).collect(),
             suspected: Sequence(record.suspected),
             repaired: Sequence(record.repaired),
             repaired_ms: record.repaired_ms,

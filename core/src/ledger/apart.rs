@@ -58,6 +58,7 @@ impl Fold<'_> {
                     && member.changed.to_native() <= list.knew.0
                     && member.membership.as_deref() != Some("leave")
                     && !list.user_ids.contains(member.state_key.as_str())
+                    && room.lone_end(&member.state_key).is_none()
             });
             !is_doubtful
         });

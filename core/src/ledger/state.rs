@@ -30,6 +30,8 @@ struct Claim<'a> {
     by: Source,
     /// What whoever says it knew for certain.
     knew: u64,
+    /// Whether it is the end of the stay of the user whose poller says it.
+    is_own_end: bool,
 }
 
 /// Who says what holds.
@@ -71,8 +73,11 @@ impl Fold<'_> {
     ) {
         self.ends_of_stays(poll, room, batch, chunk);
         let user_id = self.ledger.world.user_id(poll.user).cloned();
+        let is_own = |event: &SyncEvent| {
+            event.kind == MEMBER && event.state_key.as_deref() == user_id.as_deref()
+        };
         let by = |event: &SyncEvent| {
-            let is_own = event.kind == MEMBER && event.state_key.as_deref() == user_id.as_deref();
+            let is_own = is_own(event);
             match chunk.standing {
                 Standing::Ahead => Source::Newest,
                 // The state is that of when the user left, and only that they
@@ -86,7 +91,10 @@ impl Fold<'_> {
                 _ => Source::Answer { knew: poll.knew, asked_ms: poll.asked_ms },
             }
         };
-        let claim = |event| Claim { event, by: by(event), knew: poll.knew };
+        let claim = |event| {
+            let is_own_end = batch.section == Section::Leave && is_own(event);
+            Claim { event, by: by(event), knew: poll.knew, is_own_end }
+        };
         let mut claims: BTreeMap<(&str, &str), Claim<'_>> = BTreeMap::new();
         for event in &batch.state {
             if let Some(state_key) = &event.state_key {
@@ -108,7 +116,7 @@ impl Fold<'_> {
                 claims.insert((&event.kind, state_key), claim(event));
             } else if self.place(room.number, &event.event_id).is_none_or(|it| !it.timeline) {
                 let by = Source::Skipped { knew: poll.knew, asked_ms: poll.asked_ms };
-                let claim = Claim { event, by, knew: poll.knew };
+                let claim = Claim { by, ..claim(event) };
                 claims.insert((&event.kind, state_key), claim);
             }
         }
@@ -149,6 +157,7 @@ impl Fold<'_> {
     ) {
         self.remove(Table::State, key);
         if kind == MEMBER {
+            self.forget_lone_end(room, state_key);
             self.fill_heroes(room, state_key);
         }
         Self::summarize(room, kind, state_key, GONE);
@@ -202,21 +211,42 @@ impl Fold<'_> {
     }
 
     fn claim(&mut self, room: &mut Room, kind: &str, state_key: &str, claim: Claim<'_>) {
-        let key = key::state(room.number, kind, state_key);
         let known = self.place(room.number, &claim.event.event_id);
-        let current = self.get(Table::State, &key).and_then(StateRecord::decode);
+        let current = self.entry(room, kind, state_key);
         if let Some(current) = &current
             && (known == Some(current.place) || !self.prevails(room, &claim, known, current))
         {
             return;
         }
         let place = known.unwrap_or_else(|| self.keep_state_event(room.number, claim.event));
+        if claim.is_own_end && !place.timeline {
+            self.put_lone_end_aside(room, claim.event, place);
+        } else {
+            self.set_entry(room, (kind, state_key), &claim.event.json, place);
+        }
+        if kind == MEMBER {
+            let content = content(&claim.event.json);
+            let knew = (claim.knew, None);
+            self.member_changed(room, (claim.event, place), content.text("membership"), knew);
+        }
+    }
+
+    /// Has an entry of the state hold the event at `place` from now on.
+    pub(super) fn set_entry(
+        &mut self,
+        room: &mut Room,
+        (kind, state_key): (&str, &str),
+        json: &str,
+        place: Place,
+    ) {
+        let key = key::state(room.number, kind, state_key);
+        let current = self.get(Table::State, &key).and_then(StateRecord::decode);
         let is_new = place.sequence > self.started.0;
         let changed = if is_new { place.sequence } else { self.next().0 };
         let was_known = current.is_some();
         let before = current.and_then(|current| current.membership);
         let membership = (kind == MEMBER)
-            .then(|| content(&claim.event.json))
+            .then(|| content(json))
             .and_then(|content| content.text("membership").map(str::to_owned));
         let entry = StateRecord {
             kind: kind.to_owned(),
@@ -231,20 +261,19 @@ impl Fold<'_> {
         if kind == MEMBER && !matches!(membership.as_deref(), Some("join" | "invite")) {
             self.fill_heroes(room, state_key);
         }
-        Self::summarize(room, kind, state_key, &claim.event.json);
+        Self::summarize(room, kind, state_key, json);
         if kind == MEMBER {
+            self.forget_lone_end(room, state_key);
             if was_known && !(is_new && place.timeline) {
                 room.members_corrected = room.members_corrected.max(Sequence(changed));
             }
             // Of members that were never seen, only an exact count has any.
             let exact = room.counts_exact;
             if (is_new && place.timeline) || !exact {
-                let unseen = || previous_membership(&claim.event.json).filter(|_| exact);
+                let unseen = || previous_membership(json).filter(|_| exact);
                 let before = before.or_else(unseen);
                 count(room, before.as_deref(), membership.as_deref());
             }
-            let knew = (claim.knew, None);
-            self.member_changed(room, (claim.event, place), membership.as_deref(), knew);
         }
     }
 
@@ -277,10 +306,18 @@ impl Fold<'_> {
         }
     }
 
-    /// The membership that the state gives somebody.
+    /// What holds for an entry, whether or not it is part of the state yet.
+    pub(super) fn entry(&self, room: &Room, kind: &str, state_key: &str) -> Option<StateRecord> {
+        let aside = (kind == MEMBER).then(|| self.lone_end(room, state_key)).flatten();
+        aside.or_else(|| {
+            let key = key::state(room.number, kind, state_key);
+            self.get(Table::State, &key).and_then(StateRecord::decode)
+        })
+    }
+
+    /// The member event that holds for somebody, as [`Self::entry`].
     pub(super) fn member(&self, room: &Room, user_id: &str) -> Option<StateRecord> {
-        let key = key::state(room.number, MEMBER, user_id);
-        self.get(Table::State, &key).and_then(StateRecord::decode)
+        self.entry(room, MEMBER, user_id)
     }
 
     /// Takes in members that were fetched apart.
@@ -288,7 +325,7 @@ impl Fold<'_> {
         for event in events {
             let Some(state_key) = event.state_key.as_deref() else { continue };
             if event.kind == MEMBER {
-                let claim = Claim { event, by: Source::List, knew: 0 };
+                let claim = Claim { event, by: Source::List, knew: 0, is_own_end: false };
                 self.claim_quietly(room, state_key, claim);
             }
         }
@@ -297,7 +334,7 @@ impl Fold<'_> {
     /// Takes in an entry of a state that was fetched apart.
     pub(super) fn claim_fetched(&mut self, room: &mut Room, state_key: &str, it: StateClaim<'_>) {
         let by = Source::State { knew: it.knew };
-        let claim = Claim { event: it.event, by, knew: it.knew };
+        let claim = Claim { event: it.event, by, knew: it.knew, is_own_end: false };
         self.claim(room, &it.event.kind, state_key, claim);
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{fold::Fold, polled::Poll, timeline::Chunk};
 use crate::{
-    record::{EventRecord, Membership, StateRecord, key},
+    record::{EventRecord, Membership, key},
     request::MEMBER,
     upstream::{RoomBatch, Section, SyncEvent},
     view::Table,
@@ -92,8 +92,7 @@ impl Fold<'_> {
     /// The stored entry, where the homeserver knew of it when it answered: what
     /// another poller has told since may differ.
     fn before(&self, poll: Poll, room: &Room, kind: &str, state_key: &str) -> Option<Before> {
-        let key = key::state(room.number, kind, state_key);
-        let entry = self.get(Table::State, &key).and_then(StateRecord::decode)?;
+        let entry = self.entry(room, kind, state_key)?;
         let key = key::event(room.number, entry.place);
         let event = self.get(Table::Events, &key).and_then(EventRecord::access)?;
         (entry.changed <= poll.knew).then(|| Before {

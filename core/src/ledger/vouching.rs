@@ -54,7 +54,10 @@ impl Fold<'_> {
             (rooms.len() <= GAPS_MAX).then_some(rooms)
         });
         let rooms = few.unwrap_or_else(|| self.joined_to(user));
-        rooms.into_iter().for_each(|room| self.vouch(user, room, knew));
+        for room in rooms {
+            self.vouch(user, room, knew);
+            self.lone_ends_untold(user, room, knew);
+        }
     }
 
     /// Takes in that the homeserver has a user in these rooms, and knew everything up

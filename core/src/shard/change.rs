@@ -28,7 +28,7 @@ impl Shard {
                 if let Some(on_shard) = self.users.get_mut(user) {
                     on_shard.user.room_changed(*room, &world);
                     let of_user = on_shard.user.rooms.get(room).zip(facts);
-                    if of_user.is_some_and(|(of_user, facts)| of_user.is_withheld(facts)) {
+                    if of_user.is_some_and(|(of_user, facts)| of_user.is_waited_for(facts)) {
                         on_shard.devices.values_mut().for_each(|it| it.poller.note_news());
                     }
                     self.dirty.insert(*user);

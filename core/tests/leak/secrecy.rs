@@ -132,7 +132,7 @@ fn bystanders<'a>(batch: &[&'a Path]) -> Vec<(Bystander, Vec<&'a Path>)> {
 
 /// What differs between what is seen where something happens and where nothing
 /// does.
-fn differences(quiet: &[Seen], seen: &[Seen]) -> Vec<String> {
+pub(crate) fn differences(quiet: &[Seen], seen: &[Seen]) -> Vec<String> {
     assert_eq!(quiet.len(), seen.len(), "as much is seen whatever happens");
     let differs = |(quiet, seen): (&Seen, &Seen)| {
         let (at, without, with) = difference("", &quiet.answer, &seen.answer)?;

@@ -1,15 +1,16 @@
 //! What the towns do not live through: other people's positions, people whom one
-//! ignores, and an end that changes no count.
+//! ignores, an end that changes no count, and one that the leaver alone is told of.
 
 use luge_core::request::Dialect;
 use serde_json::json;
 
 use crate::{
     answers::position,
-    events::{ALICE, BOB, at, invited, joined, joined_with, made, member, message, state},
+    events::{ALICE, BOB, at, invited, joined, joined_with, left, made, member, message, state},
     relations::Relation,
     requests,
-    town::{DORA, INVITE, Observer, ROOM, SECRET, Town},
+    secrecy::differences,
+    town::{DORA, INVITE, Look, Observer, ROOM, SECRET, Seen, Town, text_of},
 };
 
 const DIALECTS: [Dialect; 3] = [Dialect::Simplified, Dialect::V4, Dialect::Msc3575];
@@ -111,5 +112,70 @@ fn what_was_gone_before_a_stay_is_not_told_to_be_gone() {
         let answer = town.ask(&bob, "main", &request);
         assert!(answer["rooms"][ROOM]["required_state"].is_array(), "{dialect:?}: {answer}");
         assert!(!answer.to_string().contains(SECRET), "{dialect:?}: {answer}");
+    }
+}
+
+/// What an observer sees where Eve leaves, or does not, of which her own poller alone
+/// tells, beside the timeline; then Bob's poller tells that he was out before, or
+/// Alice's tells of both.
+fn around_a_lone_end(
+    dialect: Dialect,
+    observer: Observer,
+    (she_leaves, is_told): (bool, Option<Observer>),
+) -> Vec<Seen> {
+    let mut town = Town::new(dialect);
+    let eve = town.luge.sign_in("@eve:x", "E");
+    let events = [member("$eve", "@eve:x", "join"), message("$eve-hello", "@eve:x")];
+    town.happens(&events);
+    town.luge.sync(&eve, joined(ROOM, &events));
+    Relation::Member.begin(&mut town);
+    town.life_goes_on();
+    let names = requests::all(dialect).into_iter().map(|(name, _)| name).collect();
+    let mut look = Look::begin(&mut town, observer, &names);
+    look.go_on(&mut town);
+    look.end(&mut town, |town| {
+        let mut kick = made("$out", ALICE, BOB, "leave");
+        kick["origin_server_ts"] = (town.luge.now_ms() - 2).into();
+        let mut end = made("$s3cret", "@eve:x", "@eve:x", "leave");
+        end["origin_server_ts"] = (town.luge.now_ms() - 1).into();
+        end["content"]["displayname"] = SECRET.into();
+        if she_leaves {
+            let mut answer = left(ROOM, std::slice::from_ref(&end));
+            answer["rooms"]["leave"][ROOM]["timeline"]["limited"] = true.into();
+            town.luge.sync(&eve, answer);
+        }
+        match is_told {
+            Some(Observer::Bob) => town.bob_hears(left(ROOM, &[kick])),
+            Some(_) => {
+                let end = Some(end).filter(|_| she_leaves);
+                town.alice_hears(joined(
+                    ROOM,
+                    &[[kick].to_vec(), end.into_iter().collect()].concat(),
+                ));
+            }
+            None => {}
+        }
+    })
+}
+
+/// Goal: the end of a stay that the leaver's own poller tells, ahead of all others,
+/// changes nothing for who is taken for a member, since they may have been out by
+/// then; nor for who was, when that is told. When another's poller tells of it, who is
+/// there is shown it.
+#[test]
+fn an_end_that_the_leaver_alone_is_told_of_shows_to_nobody_else() {
+    let (alice, bob) = (Observer::Alice, Observer::Bob);
+    for dialect in DIALECTS {
+        for (observer, is_told) in [(alice, None), (bob, None), (bob, Some(bob))] {
+            let [quiet, seen] =
+                [false, true].map(|leaves| around_a_lone_end(dialect, observer, (leaves, is_told)));
+            let found = differences(&quiet, &seen);
+            assert!(found.is_empty(), "{dialect:?}, {observer:?}, {is_told:?}: {found:#.500?}");
+            assert!(!text_of(&seen).contains(SECRET), "{dialect:?}, {observer:?}, {is_told:?}");
+        }
+        for (observer, shows) in [(bob, false), (alice, true)] {
+            let seen = around_a_lone_end(dialect, observer, (true, Some(alice)));
+            assert_eq!(text_of(&seen).contains(SECRET), shows, "{dialect:?}, {observer:?}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod ends;
 mod gaps;
 mod leavers;
+mod lone_ends;
 mod model;
 mod properties;
 mod races;

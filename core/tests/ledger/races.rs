@@ -116,6 +116,8 @@ fn an_own_end_goes_before_a_join_that_others_told_while_it_was_on_its_way() {
         books.poll(alice, vec![joined(vec![member(join, BOB, "join"), message("m11")])]);
         let end = member_after(leave, BOB, "join", "leave");
         books.poll(bob, vec![RoomBatch { limited: true, ..left(vec![end]) }]);
+        // Others are told of it when somebody else's poller stands for it.
+        books.poll_twice(alice);
         assert_eq!(books.state("m.room.member", BOB).as_deref(), Some(holds), "{leave}");
     }
 }

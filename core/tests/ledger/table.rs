@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use luge_core::{
-    gate::{Gate, Stretch},
+    gate::{Gate, Stretch, VisibleState},
     id::{DeviceNumber, RoomNumber, Sequence, UserNumber},
     ledger::{Applied, Command, Ledger, Polled, Reply, SignIn},
     record::{DeviceRecord, EventRecord, StateRecord, UserRoomRecord, key},
@@ -178,10 +178,21 @@ impl Books {
 
     /// Whether a user may see the entry of the state that there is now.
     pub(crate) fn sees_state(&self, who: Who, kind: &str, state_key: &str) -> bool {
+        self.state_of(who, kind, state_key).is_some()
+    }
+
+    /// The entry of the state that a user may see.
+    pub(crate) fn state_of(&self, who: Who, kind: &str, state_key: &str) -> Option<VisibleState> {
         let id = self.world.user_id(who.user).expect("a user has an id");
         let user = User::load(who.user, Arc::clone(id), &self.world, &self.tables);
-        let gate = Gate::new(&self.tables, self.room(), &user, self.world.sequence);
-        gate.is_some_and(|gate| gate.state(kind, state_key).is_some())
+        Gate::new(&self.tables, self.room(), &user, self.world.sequence)?.state(kind, state_key)
+    }
+
+    /// The id of the member event that a user may see of somebody.
+    pub(crate) fn member_of(&self, who: Who, user_id: &str) -> Option<String> {
+        let event = self.state_of(who, "m.room.member", user_id)?.json;
+        let event: Value = serde_json::from_str(&event).expect("an event");
+        Some(event["event_id"].as_str().expect("it has an id").to_owned())
     }
 
     /// The whole timeline as it is stored, a gap as `|`.

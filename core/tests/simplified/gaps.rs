@@ -94,6 +94,36 @@ fn silence_behind_a_gap_reaches_the_ledger() {
     assert_eq!(ends(&mut luge), Some(7));
 }
 
+/// Goal: likewise where somebody's own poller has told that they have left, and nobody
+/// else's: what Bob's does not tell stands for that.
+#[test]
+fn silence_about_an_end_reaches_the_ledger_and_shows_it() {
+    let mut luge = Luge::new();
+    let [alice, bob] = [(ALICE, "A"), (BOB, "B")].map(|(user, device)| luge.sign_in(user, device));
+    let events = [beginning("$r", &[ALICE, BOB]), vec![message("$m1", ALICE)]].concat();
+    luge.sync(&alice, joined("!r:x", &events));
+    luge.sync(&bob, joined("!r:x", &events));
+    let request = || list(9, json!([["m.room.member", ALICE]]));
+    let before = luge.ask(&bob, request());
+    let since = luge.poll(&bob).and_then(|poll| poll.since.clone());
+    let ends = |luge: &mut Luge| {
+        luge.end_poll(&bob, PollOutcome::Advanced { since: since.clone(), silence: Some(7) });
+        luge.poll(&bob).expect("it is polled on").silence
+    };
+    assert_eq!(ends(&mut luge), Some(7));
+    let mut end = left("!r:x", &[made("$end", ALICE, ALICE, "leave")]);
+    end["rooms"]["leave"]["!r:x"]["timeline"]["limited"] = true.into();
+    luge.sync(&alice, end);
+    let held = luge.send(&bob, waiting(position(&before), request()));
+    assert_eq!(ends(&mut luge), None, "that answer was on its way");
+    luge.sync(&bob, json!({}));
+    assert_eq!(luge.answered(held), None, "so was this");
+    luge.sync(&bob, json!({}));
+    let answer = luge.body(held);
+    assert_eq!(required(&answer, "!r:x"), ["$end"]);
+    assert_eq!(answer["rooms"]["!r:x"]["joined_count"], 1);
+}
+
 /// Goal: who starts anew has the room in their lists, where it was, and what there is
 /// of it with the next response.
 #[test]
