@@ -10,6 +10,7 @@ use super::{
     polled::Poll,
     summary::{GONE, content},
     timeline::{Chunk, Standing},
+    user_room::is_over,
 };
 use crate::{
     id::Sequence,
@@ -32,6 +33,10 @@ struct Claim<'a> {
     knew: u64,
     /// Whether it is the end of the stay of the user whose poller says it.
     is_own_end: bool,
+    /// Whether the user's own poller tells by it that they are in the room, and nobody
+    /// has told that they are out. They have come behind an invite that others told
+    /// meanwhile, unless that was sent later.
+    comes_in: bool,
 }
 
 /// Who says what holds.
@@ -77,12 +82,11 @@ impl Fold<'_> {
             event.kind == MEMBER && event.state_key.as_deref() == user_id.as_deref()
         };
         let by = |event: &SyncEvent| {
-            let is_own = is_own(event);
             match chunk.standing {
                 Standing::Ahead => Source::Newest,
                 // The state is that of when the user left, and only that they
                 // left holds now.
-                _ if batch.section == Section::Leave && !is_own => {
+                _ if batch.section == Section::Leave && !is_own(event) => {
                     Source::Answer { knew: 0, asked_ms: 0 }
                 }
                 _ if batch.section == Section::Leave => {
@@ -91,9 +95,17 @@ impl Fold<'_> {
                 _ => Source::Answer { knew: poll.knew, asked_ms: poll.asked_ms },
             }
         };
-        let claim = |event| {
-            let is_own_end = batch.section == Section::Leave && is_own(event);
-            Claim { event, by: by(event), knew: poll.knew, is_own_end }
+        let comes_in = |event: &SyncEvent| {
+            let of_user = || self.user_room(poll.user, room);
+            let is_out = || of_user().is_some_and(|it| is_over(it.membership));
+            batch.section == Section::Join && is_own(event) && !is_out()
+        };
+        let claim = |event| Claim {
+            event,
+            by: by(event),
+            knew: poll.knew,
+            is_own_end: batch.section == Section::Leave && is_own(event),
+            comes_in: comes_in(event),
         };
         let mut claims: BTreeMap<(&str, &str), Claim<'_>> = BTreeMap::new();
         for event in &batch.state {
@@ -116,8 +128,7 @@ impl Fold<'_> {
                 claims.insert((&event.kind, state_key), claim(event));
             } else if self.place(room.number, &event.event_id).is_none_or(|it| !it.timeline) {
                 let by = Source::Skipped { knew: poll.knew, asked_ms: poll.asked_ms };
-                let claim = Claim { by, ..claim(event) };
-                claims.insert((&event.kind, state_key), claim);
+                claims.insert((&event.kind, state_key), Claim { by, ..claim(event) });
             }
         }
         if is_whole(poll, batch, chunk) && claims.contains_key(&("m.room.create", "")) {
@@ -290,6 +301,10 @@ impl Fold<'_> {
         let first_seen_ms = holds.first_seen_ms.to_native();
         let was_known = |knew, asked_ms| current.changed <= knew || first_seen_ms < asked_ms;
         let is_sent_later = || claim.event.origin_server_ts >= holds.origin_server_ts.to_native();
+        let is_asked_in = || matches!(current.membership.as_deref(), Some("invite" | "knock"));
+        if claim.comes_in && is_asked_in() && is_sent_later() {
+            return true;
+        }
         match claim.by {
             Source::Newest => true,
             Source::Answer { knew, asked_ms } => was_known(knew, asked_ms),
@@ -325,7 +340,8 @@ impl Fold<'_> {
         for event in events {
             let Some(state_key) = event.state_key.as_deref() else { continue };
             if event.kind == MEMBER {
-                let claim = Claim { event, by: Source::List, knew: 0, is_own_end: false };
+                let claim =
+                    Claim { event, by: Source::List, knew: 0, is_own_end: false, comes_in: false };
                 self.claim_quietly(room, state_key, claim);
             }
         }
@@ -334,7 +350,8 @@ impl Fold<'_> {
     /// Takes in an entry of a state that was fetched apart.
     pub(super) fn claim_fetched(&mut self, room: &mut Room, state_key: &str, it: StateClaim<'_>) {
         let by = Source::State { knew: it.knew };
-        let claim = Claim { event: it.event, by, knew: it.knew, is_own_end: false };
+        let claim =
+            Claim { event: it.event, by, knew: it.knew, is_own_end: false, comes_in: false };
         self.claim(room, &it.event.kind, state_key, claim);
     }
 

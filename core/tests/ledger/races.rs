@@ -1,8 +1,8 @@
 //! Two users' pollers of one room, of which one is late.
 
 use crate::table::{
-    ALICE, BOB, Books, Who, create, joined, kick, left, limited, member, member_after, message,
-    messages, name, with_state,
+    ALICE, BOB, Books, CAROL, Who, create, joined, kick, left, limited, member, member_after,
+    message, messages, name, with_state,
 };
 use luge_core::{record::Membership, upstream::RoomBatch};
 use serde_json::json;
@@ -120,6 +120,58 @@ fn an_own_end_goes_before_a_join_that_others_told_while_it_was_on_its_way() {
         books.poll_twice(alice);
         assert_eq!(books.state("m.room.member", BOB).as_deref(), Some(holds), "{leave}");
     }
+}
+
+#[test]
+fn an_own_join_goes_before_an_invite_that_others_told_while_it_was_on_its_way() {
+    let own = |id: &str| member_after(id, CAROL, "invite", "join");
+    let beside = |id: &str| with_state(limited(messages(&["m12"])), vec![own(id)]);
+    let in_front = |id: &str| limited(vec![own(id), message("m12")]);
+    for (join, holds) in [("join9", "join9"), ("join6", "invite7")] {
+        for answer in [beside(join), in_front(join)] {
+            let (mut books, alice, _) = shared();
+            let carol = books.sign_in(CAROL, "C");
+            let asked_ms = books.now_ms;
+            let invite = member_after("invite7", CAROL, "leave", "invite");
+            books.poll(alice, vec![joined(vec![invite])]);
+            books.poll(alice, vec![limited(messages(&["m12"]))]);
+            books.poll_asked(carol, asked_ms, vec![answer]);
+            assert_eq!(books.state("m.room.member", CAROL).as_deref(), Some(holds), "{join}");
+            assert_eq!(books.own_event(carol).as_deref(), Some(holds), "{join}");
+        }
+    }
+}
+
+#[test]
+fn an_own_join_undoes_no_end_that_others_told_while_it_was_on_its_way() {
+    let again = |user_id| member_after("invite7", user_id, "leave", "invite");
+    for (user_id, told) in [
+        (BOB, vec![kick("kick6", BOB)]),
+        (BOB, vec![kick("kick6", BOB), again(BOB)]),
+        (CAROL, vec![kick("kick6", CAROL)]),
+    ] {
+        let (mut books, alice, bob) = shared();
+        let who = if user_id == BOB { bob } else { books.sign_in(CAROL, "C") };
+        let (asked_ms, last) = (books.now_ms, told[told.len() - 1].event_id.clone());
+        books.poll(alice, vec![joined(told)]);
+        books.poll(alice, vec![limited(messages(&["m12"]))]);
+        // By a clock that is ahead.
+        let own = member_after("join9", user_id, "join", "join");
+        books.poll_asked(who, asked_ms, vec![limited(vec![own, message("m12")])]);
+        assert_eq!(books.state("m.room.member", user_id), Some(last));
+        let record = books.of_user(who);
+        assert!(record.is_none_or(|record| record.membership == Membership::Kick));
+    }
+}
+
+#[test]
+fn the_join_of_another_that_was_on_its_way_undoes_no_invite() {
+    let (mut books, alice, bob) = shared();
+    let asked_ms = books.now_ms;
+    books.poll(alice, vec![joined(vec![member_after("invite7", CAROL, "leave", "invite")])]);
+    let join = member_after("join9", CAROL, "leave", "join");
+    books.poll_asked(bob, asked_ms, vec![with_state(joined(vec![]), vec![join])]);
+    assert_eq!(books.state("m.room.member", CAROL).as_deref(), Some("invite7"));
 }
 
 #[test]
