@@ -83,6 +83,8 @@ pub struct Answer {
     /// What it lacks likewise and did so when it was told last, so that nobody waits
     /// for it now.
     pub unawaited: Vec<Want>,
+    /// What it lacks still of rooms of which there is nothing to tell.
+    pub lacking: Vec<Want>,
     /// When to answer anew at the latest, unix milliseconds: something is held
     /// back until then.
     pub again_ms: Option<u64>,
@@ -164,6 +166,7 @@ pub fn answer(asked: Asked<'_>) -> Answer {
         next,
         wants: Vec::new(),
         unawaited: Vec::new(),
+        lacking: Vec::new(),
         again_ms: None,
         sent_events: extension::SentEvents::default(),
         unsettled: Vec::new(),
@@ -172,7 +175,7 @@ pub fn answer(asked: Asked<'_>) -> Answer {
     };
     let left_over = telling.rooms(&selection);
     let Telling { mut response, mut next, again_ms, sent_events, mut unsettled, .. } = telling;
-    let (wants, unawaited) = (telling.wants, telling.unawaited);
+    let (wants, unawaited, lacking) = (telling.wants, telling.unawaited, telling.lacking);
     if asked.request.dialect.tells_of_unread() {
         unread_elsewhere(asked, &selection.index, &mut response, &mut next);
     }
@@ -193,7 +196,7 @@ pub fn answer(asked: Asked<'_>) -> Answer {
         let before = asked.base.and_then(|base| base.covered.as_ref());
         Covered::new(asked, before, selection.told, unsettled)
     });
-    Answer { response, next, wants, unawaited, again_ms }
+    Answer { response, next, wants, unawaited, lacking, again_ms }
 }
 
 /// An answer on its way: what the rooms have told so far.
@@ -203,9 +206,10 @@ struct Telling<'a> {
     next: State,
     wants: Vec<Want>,
     unawaited: Vec<Want>,
+    lacking: Vec<Want>,
     again_ms: Option<u64>,
     sent_events: extension::SentEvents,
-    /// Rooms that have more to tell.
+    /// Rooms that have more to tell, or lack something.
     unsettled: Vec<RoomNumber>,
     /// Bytes of the events so far.
     bytes: usize,
@@ -226,13 +230,20 @@ impl Telling<'_> {
             let Some(gate) = gate(self.asked, *room) else { continue };
             let before = self.asked.base.and_then(|base| base.rooms.get(room));
             let turn = RoomTurn { asked: self.asked, gate, before, config };
+            let lacks_members = turn.lacks_members();
+            if lacks_members {
+                self.unsettled.push(*room);
+            }
             if self.is_full() {
                 if turn.has_something() {
                     left_over.insert(*room);
                 }
                 continue;
             }
-            let Some(outcome) = turn.outcome() else { continue };
+            let Some(outcome) = turn.outcome() else {
+                self.lacking.extend(lacks_members.then_some(Want::Members(*room)));
+                continue;
+            };
             self.take(*room, outcome, |entry| {
                 entry.lists = lists.remove(room).unwrap_or_default();
                 entry.timestamp = stamps.stamp(gate);
@@ -399,6 +410,13 @@ impl<'a> RoomTurn<'a> {
             Membership::Invite | Membership::Knock => left::stripped_outcome(self),
             Membership::Leave | Membership::Kick | Membership::Ban => left::outcome(self),
         }
+    }
+
+    /// Whether all members are asked for, and some of them nobody has.
+    pub(super) fn lacks_members(&self) -> bool {
+        self.gate.is_joined()
+            && self.config.required_state.wants_all_members()
+            && !self.gate.members_complete()
     }
 
     /// What was sent of this very stay.

@@ -85,7 +85,7 @@ pub(super) fn state(
             });
         }
     }
-    if wanted.wants_all_members() && !turn.gate.members_complete() {
+    if turn.lacks_members() {
         required.lacks_members = unchanged;
         if !unchanged {
             wants.push(Want::Members(turn.gate.room_number()));

@@ -68,8 +68,8 @@ pub enum Event {
     Fetched {
         /// What.
         want: Want,
-        /// Whether it is in the store now.
-        succeeded: bool,
+        /// How that ended.
+        outcome: FetchOutcome,
     },
     /// Something that passed through front mode concerns a user.
     Hint {
@@ -140,6 +140,20 @@ pub enum PollOutcome {
     Failed(Refusal),
     /// It was called off.
     Cancelled,
+}
+
+/// How a fetch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchOutcome {
+    /// What was wanted is in the store now.
+    Done,
+    /// It could not be had, which may pass.
+    Failed,
+    /// The homeserver does not give it (403, 404 and their like): it is not asked
+    /// again but with news.
+    Refused,
+    /// The answer is larger than answers may be: it will be so for long.
+    TooLarge,
 }
 
 /// Something that front mode saw go through.
@@ -245,6 +259,9 @@ pub struct FetchOrder {
     /// What the homeserver knows for certain, since it was taken in before it is
     /// asked.
     pub knew: Sequence,
+    /// Whether the answer was too large when it was asked for last, and whoever
+    /// runs Luge was told so.
+    pub was_too_large: bool,
 }
 
 #[cfg(test)]

@@ -51,8 +51,11 @@ pub struct ShardLimits {
     /// How long another device of the user may be silent and still count as the
     /// one that keeps the rooms current.
     pub covered_ms: u64,
-    /// How long after a failed fetch it is not tried again.
+    /// How long after a failed fetch it is not tried again; of a room's members or
+    /// state this doubles with each further failure.
     pub refetch_after_ms: u64,
+    /// The same where the answer was too large; it doubles likewise.
+    pub too_large_after_ms: u64,
     /// Fetches remembered at once; beyond it further ones wait.
     pub fetches_max: usize,
     /// How long a room's state is in doubt before it is fetched: what else comes
@@ -105,6 +108,7 @@ impl Default for ShardLimits {
             refusal_ttl_ms: 5_000,
             covered_ms: 60_000,
             refetch_after_ms: 60_000,
+            too_large_after_ms: 6 * 3_600_000,
             fetches_max: 10_000,
             repair_delay_ms: 1_000,
             repair_interval_ms: 600_000,

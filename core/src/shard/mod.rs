@@ -8,6 +8,7 @@ mod arrival;
 mod change;
 mod device;
 mod event;
+mod fetching;
 mod hint;
 mod limits;
 mod loads;
@@ -28,8 +29,8 @@ use std::{
 use rustc_hash::FxHashMap;
 
 pub use event::{
-    Answered, ClientRequest, Effect, Event, FetchOrder, Hint, PollOrder, PollOutcome, Ticket,
-    Token, Validation,
+    Answered, ClientRequest, Effect, Event, FetchOrder, FetchOutcome, Hint, PollOrder, PollOutcome,
+    Ticket, Token, Validation,
 };
 pub use limits::ShardLimits;
 pub use refusal::Refusal;
@@ -40,7 +41,8 @@ use crate::{
     view::{Layered, View},
     world::World,
 };
-use request::{Fetching, Place};
+use fetching::Fetching;
+use request::Place;
 use user::OnShard;
 
 /// A shard: its users whole, their pollers, their connections (INV-1).
@@ -73,6 +75,8 @@ pub struct Shard {
     rooms_checks: rooms_check::RoomsChecks,
     /// Users with a request that waits for something that is being fetched.
     awaiting_fetch: BTreeSet<UserNumber>,
+    /// When users with a request that lacks something are looked at again.
+    looks: BTreeSet<(u64, UserNumber)>,
     /// Where the last round of saving connections ended.
     saved_to: Option<UserNumber>,
     next_save_ms: u64,
@@ -108,6 +112,7 @@ impl Shard {
             repairs: repair::Repairs::default(),
             rooms_checks: rooms_check::RoomsChecks::default(),
             awaiting_fetch: BTreeSet::new(),
+            looks: BTreeSet::new(),
             saved_to: None,
             next_save_ms: 0,
             next_sweep_ms: 0,
@@ -132,7 +137,7 @@ impl Shard {
             Event::PollFinished { user, device, outcome } => {
                 self.on_poll_finished(user, device, outcome, below, out);
             }
-            Event::Fetched { want, succeeded } => self.on_fetched(&want, succeeded, out),
+            Event::Fetched { want, outcome } => self.on_fetched(&want, outcome, out),
             Event::Hint { user, hint } => self.on_hint(user, hint, out),
             Event::Continue => self.on_continue(below, out),
             Event::Stop => self.on_stop(below, out),
@@ -195,6 +200,7 @@ impl Shard {
             self.wakes.pop_first();
             self.on_wake(user, device, out);
         }
+        self.look_again_due();
         self.repair_due(out);
         self.check_rooms_due(out);
         if self.next_save_ms <= self.now_ms {
@@ -220,25 +226,6 @@ impl Shard {
         let tickets: Vec<Ticket> = self.held.keys().copied().collect();
         for ticket in tickets {
             self.on_deadline(ticket, below, out);
-        }
-    }
-
-    fn on_fetched(&mut self, want: &Want, succeeded: bool, out: &mut Effects) {
-        self.dirty.append(&mut self.awaiting_fetch);
-        match want {
-            Want::State(room) => self.on_repaired(*room, succeeded),
-            Want::JoinedRooms(user) => return self.on_rooms_checked(*user),
-            _ => {}
-        }
-        if succeeded {
-            let fetched = self.fetching.remove(&want.key());
-            if let Some(next) = fetched.and_then(|it| it.next).filter(|_| !self.stopping) {
-                self.order_fetch(*next, out);
-            }
-        } else {
-            let until_ms = self.now_ms + self.limits.refetch_after_ms;
-            let fetching = Fetching { until_ms, in_flight: false, next: None };
-            self.fetching.insert(want.key(), fetching);
         }
     }
 

@@ -31,8 +31,6 @@ struct Waiting {
     due_ms: u64,
     /// Whose poller gave cause.
     user: UserNumber,
-    /// Failures in a row.
-    failures: u32,
 }
 
 impl Repairs {
@@ -59,7 +57,7 @@ impl Shard {
             return;
         }
         let due_ms = self.now_ms + self.limits.repair_delay_ms;
-        self.repairs.insert(room, Waiting { due_ms, user, failures: 0 });
+        self.repairs.insert(room, Waiting { due_ms, user });
     }
 
     /// Notes those of a user's rooms whose state is still in doubt.
@@ -86,10 +84,12 @@ impl Shard {
         let Some(facts) = self.world.room(room).cloned().filter(|it| it.is_suspect()) else {
             return;
         };
+        let want = Want::State(room);
         let earliest_ms = match facts.repaired_ms {
             0 => 0,
             repaired_ms => repaired_ms + self.limits.repair_interval_ms,
         };
+        let earliest_ms = earliest_ms.max(self.failed_until_ms(&want));
         if self.repairs.in_flight.contains_key(&room) || earliest_ms > self.now_ms {
             let due_ms = earliest_ms.max(self.now_ms + self.limits.repair_delay_ms);
             return self.repairs.insert(room, Waiting { due_ms, ..waiting });
@@ -97,9 +97,9 @@ impl Shard {
         // Whoever comes back to the room brings the doubt with them.
         let Some((user, token)) = self.someone_in(room, waiting.user) else { return };
         self.repairs.in_flight.insert(room, waiting);
-        let want = Want::State(room);
         let (room_id, knew) = (facts.id.clone(), self.world.sequence);
-        self.order_fetch(FetchOrder { want, room_id, token, user, knew }, out);
+        let was_too_large = false;
+        self.order_fetch(FetchOrder { want, room_id, token, user, knew, was_too_large }, out);
     }
 
     /// A user who is in the room, and a token of theirs; `first` where it can be.
@@ -113,20 +113,14 @@ impl Shard {
         })
     }
 
-    /// A room's state was fetched, or could not be: then again after a while,
-    /// each time a longer one.
-    pub(super) fn on_repaired(&mut self, room: RoomNumber, succeeded: bool) {
+    /// A room's state was fetched, or could not be: if it is still in doubt, it is
+    /// asked for again after a while.
+    pub(super) fn on_repaired(&mut self, room: RoomNumber) {
         let Some(waiting) = self.repairs.in_flight.remove(&room) else { return };
-        let is_suspect = self.world.room(room).is_some_and(|it| it.is_suspect());
-        let failures = if succeeded { 0 } else { waiting.failures.saturating_add(1) };
-        if succeeded && !is_suspect {
+        if !self.world.room(room).is_some_and(|it| it.is_suspect()) {
             return;
         }
-        let doublings = failures.saturating_sub(1).min(REPAIR_DOUBLINGS_MAX);
-        let due_ms = self.now_ms + (self.limits.refetch_after_ms << doublings);
-        self.repairs.insert(room, Waiting { due_ms, failures, ..waiting });
+        let due_ms = self.now_ms + self.limits.refetch_after_ms;
+        self.repairs.insert(room, Waiting { due_ms, ..waiting });
     }
 }
-
-/// How often the wait after a failure doubles.
-const REPAIR_DOUBLINGS_MAX: u32 = 6;

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use super::{
     Effects, Shard,
     device::Kept,
-    event::{Answered, Effect, FetchOrder, Ticket, Token},
+    event::{Answered, Effect, Ticket, Token},
     layered,
     refusal::Refusal,
 };
 use crate::{
-    connection::{Answer, Asked, Connection, Resolved, State, Want, answer, is_quiet},
+    connection::{Answer, Asked, Connection, Resolved, State, answer, is_quiet},
     extension::Tokens,
     id::{DeviceNumber, Sequence, UserNumber},
     ledger::{Command, SEQUENCE},
@@ -45,16 +45,6 @@ pub(super) struct Held {
     /// When it came, unix milliseconds.
     pub(super) since_ms: u64,
     pub(super) deadline_ms: u64,
-}
-
-/// Something that is fetched, or that failed lately.
-#[derive(Debug)]
-pub(super) struct Fetching {
-    /// Until when it is not asked for again.
-    pub(super) until_ms: u64,
-    pub(super) in_flight: bool,
-    /// What is fetched afterwards, where more of the same came to be wanted.
-    pub(super) next: Option<Box<FetchOrder>>,
 }
 
 /// What a request waits for.
@@ -203,8 +193,7 @@ impl Shard {
         let Some(answer) = self.compute(place, &held, below) else {
             return refuse(held.ticket, Refusal::logged_out(), out);
         };
-        self.fetch(place, &held.token, &answer.wants, out);
-        self.fetch(place, &held.token, &answer.unawaited, out);
+        self.fetch_all(place, &held.token, &answer, out);
         let patience = answer.wants.iter().map(|want| self.patience_for(want)).max().unwrap_or(0);
         let waited_ms = self.now_ms.saturating_sub(held.since_ms);
         if waited_ms < patience && !self.stopping {
@@ -217,19 +206,8 @@ impl Shard {
             let waited_ms = self.now_ms.saturating_sub(held.since_ms);
             let again_ms = answer.again_ms.map(|at| at.saturating_sub(self.now_ms) + waited_ms);
             let timeout_ms = held.request.timeout_ms.min(again_ms.unwrap_or(u64::MAX));
+            self.look_again(place.user, &answer.lacking);
             self.hold(place, held, Hold::News, timeout_ms);
-        }
-    }
-
-    /// How long a request waits for something that is being fetched.
-    fn patience_for(&self, want: &Want) -> u64 {
-        let in_flight = self.fetching.get(&want.key()).is_some_and(|fetch| fetch.in_flight);
-        match want {
-            _ if !in_flight => 0,
-            Want::Members(_) => self.limits.members_patience_ms,
-            // Without it a client would have a hole that it cannot see.
-            Want::PrevBatch(..) => self.limits.prev_batch_patience_ms,
-            Want::Member(..) | Want::State(_) | Want::History(_) | Want::JoinedRooms(_) => 0,
         }
     }
 
@@ -320,36 +298,6 @@ impl Shard {
             base: held.base.as_ref(),
             limits: &self.limits.answers,
         }))
-    }
-
-    /// Has what an answer lacks fetched, each thing once.
-    fn fetch(&mut self, place: &Place, token: &Token, wants: &[Want], out: &mut Effects) {
-        for want in wants {
-            let key = want.key();
-            let Some(room) = want.room().and_then(|room| self.world.room(room)) else { continue };
-            let order = FetchOrder {
-                want: want.clone(),
-                room_id: Arc::clone(&room.id),
-                token: token.clone(),
-                user: place.user,
-                knew: self.world.sequence,
-            };
-            let busy = self.fetching.get_mut(&key).filter(|it| it.until_ms > self.now_ms);
-            if let Some(busy) = busy {
-                // What is on its way may be less than what is wanted now.
-                let is_more = busy.in_flight && matches!(want, Want::History(_));
-                busy.next = is_more.then(|| Box::new(order)).or(busy.next.take());
-            } else if self.fetching.len() < self.limits.fetches_max {
-                self.order_fetch(order, out);
-            }
-        }
-    }
-
-    pub(super) fn order_fetch(&mut self, order: FetchOrder, out: &mut Effects) {
-        let until_ms = self.now_ms + self.limits.refetch_after_ms;
-        let fetching = Fetching { until_ms, in_flight: true, next: None };
-        self.fetching.insert(order.want.key(), fetching);
-        out.push(Effect::Fetch(order));
     }
 
     fn hold(&mut self, place: &Place, mut held: Held, hold: Hold, patience_ms: u64) {
@@ -481,6 +429,7 @@ fn is_whole(asked: Asked<'_>, found: &Answer) -> bool {
     found.response == whole.response
         && held(&found.next) == held(&whole.next)
         && (&found.wants, &found.unawaited) == (&whole.wants, &whole.unawaited)
+        && found.lacking == whole.lacking
         && found.again_ms == whole.again_ms
 }
 

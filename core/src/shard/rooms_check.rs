@@ -72,7 +72,9 @@ impl Shard {
             self.rooms_checks.in_flight.insert(user);
             let (want, room_id) = (Want::JoinedRooms(user), Arc::default());
             let knew = self.world.sequence;
-            out.push(Effect::Fetch(FetchOrder { want, room_id, token, user, knew }));
+            let was_too_large = false;
+            let order = FetchOrder { want, room_id, token, user, knew, was_too_large };
+            out.push(Effect::Fetch(order));
         }
     }
 

@@ -69,8 +69,7 @@ impl Shard {
             }
         }
         gone.into_iter().for_each(|user| self.unload_user(user));
-        let now_ms = self.now_ms;
-        self.fetching.retain(|_, fetching| fetching.until_ms > now_ms);
+        self.forget_fetches();
     }
 
     /// Makes room for one more connection of a device.

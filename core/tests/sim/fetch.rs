@@ -4,7 +4,7 @@ use luge_core::{
     connection::{HistoryWant, Want},
     id::RoomNumber,
     ledger::{Command, History, MemberList, RoomState, WholeList},
-    shard::{Event, FetchOrder},
+    shard::{Event, FetchOrder, FetchOutcome},
     upstream::{Limits, SyncEvent, parse_event},
 };
 
@@ -24,7 +24,8 @@ impl Simulation {
         let commands = if fails { None } else { self.fetched(&order, &mut heard) };
         let Some(mut commands) = commands else {
             let shard = self.shard_of(order.user);
-            return self.send(shard, Event::Fetched { want: order.want, succeeded: false });
+            return self
+                .send(shard, Event::Fetched { want: order.want, outcome: FetchOutcome::Failed });
         };
         let last = commands.pop();
         for command in commands {

@@ -11,8 +11,8 @@ use luge_core::{
     id::{DeviceNumber, UserNumber},
     ledger::{Command, Delta, Polled},
     shard::{
-        Effect, Event, PollOrder, PollOutcome, Refusal, Shard, ShardLimits, Ticket, Token,
-        Validation,
+        Effect, Event, FetchOutcome, PollOrder, PollOutcome, Refusal, Shard, ShardLimits, Ticket,
+        Token, Validation,
     },
     upstream::{Limits, parse},
     view::MemoryTables,
@@ -513,7 +513,7 @@ impl Simulation {
                 }
                 Then::Fetched(user, want) => {
                     let shard = self.shard_of(user);
-                    self.send(shard, Event::Fetched { want, succeeded: true });
+                    self.send(shard, Event::Fetched { want, outcome: FetchOutcome::Done });
                 }
             }
         }

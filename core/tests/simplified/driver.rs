@@ -14,8 +14,8 @@ use luge_core::{
     ledger::{Command, Delta, History, LedgerLimits, MemberList, Polled, Reply, RoomState, SignIn},
     request::Dialect,
     shard::{
-        Answered, ClientRequest, Effect, Event, FetchOrder, Hint, PollOrder, PollOutcome, Refusal,
-        Shard, ShardLimits, Ticket, Token, Validation,
+        Answered, ClientRequest, Effect, Event, FetchOrder, FetchOutcome, Hint, PollOrder,
+        PollOutcome, Refusal, Shard, ShardLimits, Ticket, Token, Validation,
     },
     upstream::{Limits, parse, parse_event_array, parse_events},
     view::{Direction, KeyRanges, MemoryTables, Table, View, Visit},
@@ -346,7 +346,7 @@ impl Luge {
             list = parts.into_iter().next().expect("a list has one part at least");
         }
         self.command(Command::Members(list));
-        self.apply(Event::Fetched { want: order.want, succeeded: true });
+        self.fetched(order.want, FetchOutcome::Done);
     }
 
     /// The state of a room that was ordered is this.
@@ -377,7 +377,8 @@ impl Luge {
         for part in parts.into_iter().flatten() {
             self.command(Command::State(Box::new(part)));
         }
-        self.apply(Event::Fetched { want: order.want.clone(), succeeded });
+        let outcome = if succeeded { FetchOutcome::Done } else { FetchOutcome::Failed };
+        self.fetched(order.want.clone(), outcome);
     }
 
     /// The order for a room's history, to be answered later.
@@ -404,7 +405,7 @@ impl Luge {
         let HistoryWant { room, user, before, .. } = *want;
         let end = end.map(str::to_owned);
         self.command(Command::History(Box::new(History { room, user, before, events, end })));
-        self.apply(Event::Fetched { want: Want::History(want.clone()), succeeded: true });
+        self.fetched(Want::History(want.clone()), FetchOutcome::Done);
     }
 
     /// The rooms of a user that were ordered are these.
@@ -413,14 +414,24 @@ impl Luge {
         let order = self.fetches.remove(at.expect("rooms were asked for"));
         let rooms = rooms.iter().map(|room_id| (*room_id).to_owned()).collect();
         self.command(Command::JoinedRooms { user: order.user, knew: order.knew, rooms });
-        self.apply(Event::Fetched { want: order.want, succeeded: true });
+        self.fetched(order.want, FetchOutcome::Done);
     }
 
     /// The oldest order that is for a room cannot be carried out.
     pub(crate) fn fail_fetch(&mut self) {
+        self.end_fetch(FetchOutcome::Failed);
+    }
+
+    /// The oldest order that is for a room ends without what was wanted.
+    pub(crate) fn end_fetch(&mut self, outcome: FetchOutcome) -> FetchOrder {
         let at = self.fetches.iter().position(|it| it.want.room().is_some());
         let order = self.fetches.remove(at.expect("something was asked for"));
-        self.apply(Event::Fetched { want: order.want, succeeded: false });
+        self.fetched(order.want.clone(), outcome);
+        order
+    }
+
+    fn fetched(&mut self, want: Want, outcome: FetchOutcome) {
+        self.apply(Event::Fetched { want, outcome });
     }
 
     /// Asks, with `pos` and `timeout` as members of `request`.
@@ -545,7 +556,8 @@ impl Luge {
                     if let Some(token) = token {
                         self.command(Command::PrevBatch { room, sequence, token });
                     }
-                    self.apply(Event::Fetched { want, succeeded });
+                    let outcome = if succeeded { FetchOutcome::Done } else { FetchOutcome::Failed };
+                    self.fetched(want, outcome);
                 }
             }
             Effect::Ledger(command) => drop(self.command(command)),

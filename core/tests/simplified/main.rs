@@ -11,6 +11,7 @@ mod driver;
 mod encryption;
 mod events;
 mod extensions;
+mod fetches;
 mod filters;
 mod gaps;
 mod history;

@@ -241,9 +241,9 @@ impl Ports {
         drop(task::spawn(async move {
             let permit = ports.fetches.enter().await;
             let config = &ports.config;
-            let succeeded = upstream::fetch(&config.homeserver, &config.taker, &order).await;
+            let outcome = upstream::fetch(&config.homeserver, &config.taker, &order).await;
             drop(permit);
-            ports.tell(Event::Fetched { want: order.want, succeeded });
+            ports.tell(Event::Fetched { want: order.want, outcome });
         }));
     }
 }
