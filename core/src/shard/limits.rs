@@ -41,6 +41,10 @@ pub struct ShardLimits {
     pub park_after_ms: u64,
     /// How long a poll may wait at the homeserver.
     pub poll_timeout_ms: u64,
+    /// How much sooner a poll, or a client's request, that has nothing to tell may
+    /// end, so that many end at once; 0 for not at all. No wait loses more than a
+    /// tenth of itself.
+    pub timer_slack_ms: u64,
     /// The first wait after a failed poll; it doubles with each further one.
     pub backoff_min_ms: u64,
     /// The longest wait after a failed poll.
@@ -102,7 +106,8 @@ impl Default for ShardLimits {
             validation_patience_ms: 30_000,
             token_ttl_ms: 60_000,
             park_after_ms: 600_000,
-            poll_timeout_ms: 30_000,
+            poll_timeout_ms: 45_000,
+            timer_slack_ms: 100,
             backoff_min_ms: 500,
             backoff_max_ms: 60_000,
             refusal_ttl_ms: 5_000,

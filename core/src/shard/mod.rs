@@ -18,6 +18,7 @@ mod repair;
 mod request;
 mod rooms_check;
 mod save;
+mod slack;
 mod user;
 
 use std::{

@@ -11,6 +11,7 @@ use super::{
     event::{Effect, PollOrder, PollOutcome},
     refusal::Refusal,
     request::Hold,
+    slack,
 };
 use crate::{
     id::{DeviceNumber, UserNumber},
@@ -223,7 +224,9 @@ impl Shard {
     ) {
         let now_ms = self.now_ms;
         let parked_before = now_ms.saturating_sub(self.limits.park_after_ms);
-        let timeout_ms = self.limits.poll_timeout_ms;
+        let limits = &self.limits;
+        let end_ms = slack::end_ms(now_ms, limits.poll_timeout_ms, limits.timer_slack_ms);
+        let timeout_ms = end_ms.saturating_sub(now_ms);
         let Some(it) = self.device_mut(user, device) else { return };
         it.poller.succeeded_ms = now_ms;
         it.poller.refusal = None;

@@ -12,6 +12,7 @@ use super::{
     event::{Answered, Effect, Ticket, Token},
     layered,
     refusal::Refusal,
+    slack,
 };
 use crate::{
     connection::{Answer, Asked, Connection, Resolved, State, answer, is_quiet},
@@ -187,8 +188,8 @@ impl Shard {
         let at_once = held.base.is_none() || held.request.timeout_ms == 0 || self.stopping;
         let at_once = at_once || self.owes_response(place);
         if !at_once && self.is_quiet(place, &held, below) {
-            let timeout_ms = held.request.timeout_ms;
-            return self.hold(place, held, Hold::News, timeout_ms);
+            let end_ms = self.end_ms(&held);
+            return self.hold_until(place, held, Hold::News, end_ms);
         }
         let Some(answer) = self.compute(place, &held, below) else {
             return refuse(held.ticket, Refusal::logged_out(), out);
@@ -203,11 +204,9 @@ impl Shard {
         if at_once || answer.response.is_news() {
             self.respond(place, &held, answer, out);
         } else {
-            let waited_ms = self.now_ms.saturating_sub(held.since_ms);
-            let again_ms = answer.again_ms.map(|at| at.saturating_sub(self.now_ms) + waited_ms);
-            let timeout_ms = held.request.timeout_ms.min(again_ms.unwrap_or(u64::MAX));
             self.look_again(place.user, &answer.lacking);
-            self.hold(place, held, Hold::News, timeout_ms);
+            let end_ms = self.end_ms(&held).min(answer.again_ms.unwrap_or(u64::MAX));
+            self.hold_until(place, held, Hold::News, end_ms);
         }
     }
 
@@ -300,11 +299,21 @@ impl Shard {
         }))
     }
 
-    fn hold(&mut self, place: &Place, mut held: Held, hold: Hold, patience_ms: u64) {
+    /// When a request that has nothing to be told is answered all the same.
+    fn end_ms(&self, held: &Held) -> u64 {
+        slack::end_ms(held.since_ms, held.request.timeout_ms, self.limits.timer_slack_ms)
+    }
+
+    fn hold(&mut self, place: &Place, held: Held, hold: Hold, patience_ms: u64) {
+        let deadline_ms = held.since_ms.saturating_add(patience_ms);
+        self.hold_until(place, held, hold, deadline_ms);
+    }
+
+    fn hold_until(&mut self, place: &Place, mut held: Held, hold: Hold, deadline_ms: u64) {
         held.hold = hold;
-        held.deadline_ms = held.since_ms.saturating_add(patience_ms);
+        held.deadline_ms = deadline_ms;
         let Some(device) = self.device_mut(place.user, place.device) else { return };
-        let (ticket, deadline_ms) = (held.ticket, held.deadline_ms);
+        let ticket = held.ticket;
         device.slots.entry(place.conn_id.clone()).or_default().held = Some(held);
         self.note_held(place, ticket, deadline_ms);
     }

@@ -47,6 +47,31 @@ fn a_long_poll_without_news_ends_empty_at_its_timeout() {
     luge.ask(&alice, at(position(&answer), request()));
 }
 
+/// Goal: requests and polls that nothing ends before their time end together, none late.
+#[test]
+fn what_waits_in_vain_ends_together() {
+    let (mut luge, alice) = room();
+    let bob = luge.sign_in(BOB, "B");
+    luge.sync(&bob, joined("!r:x", &beginning("$r", &[ALICE, BOB])));
+    luge.wait(150 - luge.now_ms() % 100);
+    let mut ends = Vec::new();
+    let mut held = Vec::new();
+    for client in [&alice, &bob] {
+        let answer = luge.ask(client, request());
+        held.push(luge.send(client, waiting(position(&answer), request())));
+        luge.sync(client, json!({}));
+        let poll = luge.poll(client).expect("the homeserver is asked");
+        ends.push(poll.asked_ms + poll.timeout_ms);
+        luge.wait(20);
+    }
+    let last_ms = luge.now_ms() - 40 + 45_000;
+    assert_eq!(ends, [last_ms - 50, last_ms - 50]);
+    luge.wait(29_909);
+    assert!(held.iter().all(|ticket| luge.answered(*ticket).is_none()));
+    luge.wait(1);
+    assert!(held.iter().all(|ticket| luge.answered(*ticket).is_some()));
+}
+
 /// Goal: lists alone are no reason to wake anybody.
 #[test]
 fn lists_alone_release_nobody() {

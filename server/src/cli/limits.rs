@@ -58,6 +58,13 @@ pub(super) struct LimitArgs {
     /// How long a device is polled after its client was last there [default: 10m]
     #[arg(long, value_name = "TIME", value_parser = milliseconds)]
     park_after: Option<u64>,
+    /// How long a poll may wait at the homeserver; proxies on the way must let it [default: 45s]
+    #[arg(long, value_name = "TIME", value_parser = poll_timeout)]
+    poll_timeout: Option<u64>,
+    /// How much sooner a poll or a request that has nothing to tell may end, so that many end at
+    /// once; 0s for not at all [default: 100ms]
+    #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+    timer_slack: Option<u64>,
     /// How long a user's own message waits for its transaction id, where another user's poll
     /// brought it first; 0s for not at all [default: 1s]
     #[arg(long, value_name = "TIME", value_parser = milliseconds)]
@@ -111,6 +118,8 @@ impl LimitArgs {
             held_max,
             initial_syncs_max,
             park_after_ms,
+            poll_timeout_ms,
+            timer_slack_ms,
             transaction_id_wait_ms,
             ..
         } = &mut config.shard_limits;
@@ -138,6 +147,8 @@ impl LimitArgs {
         put(held_max, self.held_requests_max.map(|count| count as usize));
         put(initial_syncs_max, self.initial_syncs_max.map(|count| count as usize));
         put(park_after_ms, self.park_after);
+        put(poll_timeout_ms, self.poll_timeout);
+        put(timer_slack_ms, self.timer_slack);
         put(transaction_id_wait_ms, self.transaction_id_wait);
         put(answer_bytes_max, self.answer_max.map(|bytes| bytes as usize));
         put(light_wait_after_ms, self.light_wait_after);
@@ -162,6 +173,15 @@ fn milliseconds(text: &str) -> Result<u64, String> {
     number_with_unit(text, &units)
         .filter(|ms| Duration::from_millis(*ms) <= YEAR)
         .ok_or_else(|| "give a number and ms, s, m, h or d, such as 500ms or 7d".to_owned())
+}
+
+/// A time for which a poll may wait. Each answer confirms the token that it was
+/// asked with and that the device keeps its user's rooms current, and both hold
+/// for a minute.
+fn poll_timeout(text: &str) -> Result<u64, String> {
+    let given = milliseconds(text)?;
+    let said = "give a time from 1s to 55s: an answer keeps its device known for a minute";
+    (1_000..=55_000).contains(&given).then_some(given).ok_or_else(|| said.to_owned())
 }
 
 /// A size such as `512KiB` or `1MiB`, in bytes.
@@ -219,6 +239,15 @@ mod tests {
             assert_eq!(milliseconds(text).ok(), expected, "{text}");
         }
         for (text, expected) in [
+            ("999ms", None),
+            ("1s", Some(1_000)),
+            ("55s", Some(55_000)),
+            ("56s", None),
+            ("1", None),
+        ] {
+            assert_eq!(poll_timeout(text).ok(), expected, "{text}");
+        }
+        for (text, expected) in [
             ("1024B", Some(1_024)),
             ("512KiB", Some(524_288)),
             ("1MiB", Some(1_048_576)),
@@ -247,6 +276,8 @@ mod tests {
             "--initial-syncs-max=8",
             "--park-after=9s",
             "--transaction-id-wait=250ms",
+            "--poll-timeout=16s",
+            "--timer-slack=17ms",
             "--answer-max=128MiB",
             "--history-max=11",
             "--removed-state-max=12",
@@ -266,6 +297,7 @@ mod tests {
         assert_eq!((shard.connections_max, shard.connection_age_ms), (6, 86_400_000));
         assert_eq!((shard.held_max, shard.initial_syncs_max), (7, 8));
         assert_eq!((shard.park_after_ms, shard.transaction_id_wait_ms), (9_000, 250));
+        assert_eq!((shard.poll_timeout_ms, shard.timer_slack_ms), (16_000, 17));
         assert_eq!(config.limits.answer_bytes_max, 128 << 20);
         assert_eq!(config.limits.light_wait_after_ms, 14);
         let ledger = &config.ledger_limits;
@@ -286,7 +318,7 @@ mod tests {
             let default = help.split("[default: ").nth(1).and_then(|it| it.strip_suffix(']'));
             said.push(format!("--{name}={}", default.expect("each names its default")));
         }
-        assert_eq!(said.len(), 20);
+        assert_eq!(said.len(), 22);
         let said: Vec<&str> = said.iter().map(String::as_str).collect();
         assert_eq!(format!("{:?}", config_of(&said)), defaults);
     }
