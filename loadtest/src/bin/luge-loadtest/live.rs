@@ -434,7 +434,8 @@ fn report(outcomes: &[Outcome], limits: &[(u32, u32)], arguments: &Arguments) ->
     for clients in clients {
         let of = outcomes.iter().filter(|it| it.clients == clients);
         let points = of.map(|it| (f64::from(it.rate), it.samples.per_mille_ms(990))).collect();
-        plot.line(&format!("{clients} clients"), points);
+        let named = if clients == 1 { "client" } else { "clients" };
+        plot.line(&format!("{clients} {named}"), points);
     }
     let mut report = Report::new("live");
     report.note(format!(
