@@ -318,7 +318,7 @@ mod tests {
             let default = help.split("[default: ").nth(1).and_then(|it| it.strip_suffix(']'));
             said.push(format!("--{name}={}", default.expect("each names its default")));
         }
-        assert_eq!(said.len(), 22);
+        assert_eq!(said.len(), 23);
         let said: Vec<&str> = said.iter().map(String::as_str).collect();
         assert_eq!(format!("{:?}", config_of(&said)), defaults);
     }
