@@ -33,17 +33,24 @@ impl Shard {
             return refuse(ticket, Refusal::too_many("requests are being held"), out);
         }
         match self.wait_for_user(asked) {
-            Some(asked) => self.on_arrival(*asked, below, out),
+            Some(asked) => self.on_arrival(*asked, self.now_ms, below, out),
             // There is no further turn for it.
             None if self.stopping => self.end_loads(out),
             None => {}
         }
     }
 
-    /// Takes in a request whose user is in memory.
-    pub(super) fn on_arrival(&mut self, asked: ClientRequest, below: &dyn View, out: &mut Effects) {
+    /// Takes in a request whose user is in memory, and that came at `came_ms`.
+    pub(super) fn on_arrival(
+        &mut self,
+        asked: ClientRequest,
+        came_ms: u64,
+        below: &dyn View,
+        out: &mut Effects,
+    ) {
         let ClientRequest { ticket, user, device, token, confirmed, request, .. } = asked;
-        self.note_token(user, device, &token, confirmed, below);
+        let confirmed_ms = if confirmed { came_ms } else { 0 };
+        self.note_token(user, device, &token, confirmed_ms, below);
         let conn_id = request.dialect.connection_name(&request.conn_id);
         let place = Place { user, device, conn_id };
         let held = Held {
@@ -70,7 +77,7 @@ impl Shard {
         user: UserNumber,
         device: DeviceNumber,
         token: &Token,
-        confirmed: bool,
+        confirmed_ms: u64,
         below: &dyn View,
     ) {
         let (now_ms, tokens_max) = (self.now_ms, self.limits.tokens_max);
@@ -79,7 +86,7 @@ impl Shard {
         let devices = &mut on_shard.devices;
         let it =
             devices.entry(device).or_insert_with(|| Box::new(Device::load(device, &view, now_ms)));
-        it.note_token(token, if confirmed { now_ms } else { 0 }, tokens_max);
+        it.note_token(token, confirmed_ms, tokens_max);
     }
 
     /// Has a request wait for the homeserver's word about its token. Of one token

@@ -23,6 +23,7 @@ impl Shard {
                     if let Some(it) = self.device_mut(user, device) {
                         it.tokens.clear();
                     }
+                    self.loads.doubt_tokens(user, device);
                     self.answer_where(user, device, &Refusal::logged_out(), out, |_| true);
                     out.push(Effect::Ledger(Command::Purge(device)));
                 }

@@ -18,7 +18,7 @@ use super::{
     request::refuse,
 };
 use crate::{
-    id::UserNumber,
+    id::{DeviceNumber, UserNumber},
     user::{Loading, User},
     view::View,
 };
@@ -43,8 +43,9 @@ struct Load {
     id: Arc<str>,
     /// `None` before their turn has come.
     loading: Option<Loading>,
-    /// Requests that wait for them, in the order in which they came.
-    requests: Vec<ClientRequest>,
+    /// Requests that wait for them, in the order in which they came, and when each
+    /// did, unix milliseconds.
+    requests: Vec<(ClientRequest, u64)>,
 }
 
 impl Loads {
@@ -77,8 +78,17 @@ impl Loads {
     pub(super) fn forget(&mut self, ticket: Ticket) {
         for load in self.users.values_mut() {
             let before = load.requests.len();
-            load.requests.retain(|request| request.ticket != ticket);
+            load.requests.retain(|(request, _)| request.ticket != ticket);
             self.waiting -= before - load.requests.len();
+        }
+    }
+
+    /// What the homeserver said of the tokens of a device before does not hold any
+    /// more: the device was logged out.
+    pub(super) fn doubt_tokens(&mut self, user: UserNumber, device: DeviceNumber) {
+        let requests = self.users.get_mut(&user).into_iter().flat_map(|load| &mut load.requests);
+        for (request, _) in requests.filter(|(request, _)| request.device == device) {
+            request.confirmed = false;
         }
     }
 }
@@ -109,12 +119,10 @@ impl Shard {
     /// Has a request wait for its user, where they are on the way.
     pub(super) fn wait_for_user(
         &mut self,
-        mut request: Box<ClientRequest>,
+        request: Box<ClientRequest>,
     ) -> Option<Box<ClientRequest>> {
         let Some(load) = self.loads.users.get_mut(&request.user) else { return Some(request) };
-        // The device may be logged out meanwhile, and nobody is told here.
-        request.confirmed = false;
-        load.requests.push(*request);
+        load.requests.push((*request, self.now_ms));
         self.loads.waiting += 1;
         None
     }
@@ -149,8 +157,8 @@ impl Shard {
             };
             self.loads.waiting -= requests.len();
             self.add_user(loading.finish());
-            for request in requests {
-                self.on_arrival(request, below, out);
+            for (request, came_ms) in requests {
+                self.on_arrival(request, came_ms, below, out);
             }
         }
     }
@@ -180,7 +188,7 @@ impl Shard {
             for room in rooms.into_iter().flat_map(|rooms| rooms.keys()) {
                 self.forget_room_user(*room, number);
             }
-            for request in load.requests {
+            for (request, _) in load.requests {
                 refuse(request.ticket, Refusal::stopping(), out);
             }
         }

@@ -138,6 +138,20 @@ fn who_waits_for_their_user_is_told_that_luge_stops() {
     luge.body(again);
 }
 
+/// Goal: the homeserver is asked about a token once, however long its user takes to
+/// come into memory; what it said is as old then as when the request came.
+#[test]
+fn what_was_said_of_a_token_holds_until_the_user_is_there() {
+    for (waits_ms, is_answered) in [(1_000, true), (61_000, false)] {
+        let (mut luge, alice, _) = after_a_start(1);
+        let waits = luge.send(&alice, request());
+        luge.validates = false;
+        luge.wait(waits_ms);
+        while luge.continues() {}
+        assert_eq!(luge.answered(waits).is_some(), is_answered, "{waits_ms}");
+    }
+}
+
 /// Goal: a device that is logged out meanwhile is not answered for what was said
 /// of its token before.
 #[test]
