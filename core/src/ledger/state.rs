@@ -100,11 +100,15 @@ impl Fold<'_> {
             let is_out = || of_user().is_some_and(|it| is_over(it.membership));
             batch.section == Section::Join && is_own(event) && !is_out()
         };
+        // An end that comes behind a known event and lies in a gap of what follows that:
+        // whoever sees the room was vouched for behind it.
+        let reaches = chunk.reaches;
+        let is_in_gap = chunk.stale && (1..room.last_gap.0).contains(&reaches);
         let claim = |event| Claim {
             event,
             by: by(event),
             knew: poll.knew,
-            is_own_end: batch.section == Section::Leave && is_own(event),
+            is_own_end: batch.section == Section::Leave && is_own(event) && !is_in_gap,
             comes_in: comes_in(event),
         };
         let mut claims: BTreeMap<(&str, &str), Claim<'_>> = BTreeMap::new();

@@ -178,6 +178,20 @@ fn of_too_many_the_oldest_is_shown_to_whom_their_own_poller_vouches_for() {
 }
 
 #[test]
+fn an_end_that_lies_in_a_gap_for_certain_is_shown_to_whom_their_own_poller_vouches_for() {
+    let (mut books, [alice, bob, dave]) = shared_by_three();
+    books.poll(alice, Vec::new());
+    books.poll(alice, vec![limited(messages(&["m20"]))]);
+    // Had he been there for longer, his poller would tell of what came after.
+    books.poll(dave, vec![RoomBatch { limited: true, ..left(vec![message("m5"), leaves()]) }]);
+    assert!(books.room().lone_ends.is_empty());
+    assert_eq!(books.member_of(alice, DAVE).as_deref(), Some("leave11"));
+    assert_eq!(books.member_of(bob, DAVE), None);
+    books.poll_twice(bob);
+    assert_eq!(books.member_of(bob, DAVE).as_deref(), Some("leave11"));
+}
+
+#[test]
 fn it_is_kept_over_a_restart() {
     let (books, [alice, ..]) = dave_has_left();
     let mut books = Books::open(books.tables, 2_000_000);
