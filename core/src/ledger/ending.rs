@@ -179,13 +179,13 @@ impl Fold<'_> {
             None => self.end_of_stay(room, place, event.origin_server_ts),
         };
         let how = || ended(&event.json, &event.sender, user_id);
+        // An invite or a knock shows nothing of the timeline, and its end none either.
+        debug_assert!(joined || [before.visible_from, before.history_from] == [NOTHING; 2]);
         let after = UserRoomRecord {
             membership: if is_end { how() } else { Membership::Leave },
             since,
             since_ms: self.now_ms,
             own_event: is_end.then_some(place),
-            visible_from: if joined { before.visible_from } else { NOTHING },
-            history_from: if joined { before.history_from } else { NOTHING },
             notification_count: 0,
             highlight_count: 0,
             stripped: Vec::new(),

@@ -5,6 +5,7 @@ mod gaps;
 mod leavers;
 mod lone_ends;
 mod model;
+mod parts;
 mod properties;
 mod races;
 mod rules;

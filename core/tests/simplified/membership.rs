@@ -6,7 +6,7 @@ use crate::{
     answers::{position, required, rooms, timeline, window},
     driver::{Client, Luge},
     events::{
-        ALICE, BOB, CAROL, all, at, beginning, invited, joined, joined_with, left, list, made,
+        ALICE, BOB, CAROL, all, at, beginning, gap, invited, joined, joined_with, left, list, made,
         member, message, name, state, waiting,
     },
 };
@@ -411,4 +411,33 @@ fn a_second_end_in_a_gap_is_told_like_the_first() {
     assert_eq!(timeline(&answer, "!r:x"), ["$second"]);
     let answer = luge.ask(&bob, at(position(&answer), me(5)));
     assert_eq!(rooms(&answer), [] as [&str; 0], "an end is told once");
+}
+
+/// Goal: an end that was told is told no more, and lists are without it, whatever else
+/// becomes known of it.
+#[test]
+fn an_end_of_which_more_becomes_known_stays_told() {
+    let (mut luge, alice, bob) = together();
+    let wanted = || {
+        let mut wanted = me(5);
+        let config = json!({"timeline_limit": 5, "required_state": []});
+        wanted["room_subscriptions"] = json!({"!r:x": config});
+        wanted
+    };
+    let answer = luge.ask(&bob, wanted());
+    let bye = || {
+        let mut bye = member("$bye", BOB, "leave");
+        bye["origin_server_ts"] = 2_000_000_000_000_u64.into();
+        bye
+    };
+    luge.sync(&alice, gap("!r:x", &[bye()], &[message("$later", ALICE)], "p"));
+    let answer = luge.ask(&bob, at(position(&answer), wanted()));
+    assert_eq!(required(&answer, "!r:x"), ["$bye"]);
+    luge.sync(&bob, left("!r:x", &[message("$last", ALICE), bye()]));
+    let mut pos = position(&answer).to_owned();
+    for _ in 0..2 {
+        let answer = luge.ask(&bob, at(&pos, wanted()));
+        assert_eq!((rooms(&answer).len(), &answer["lists"]["all"]["count"]), (0, &0.into()));
+        position(&answer).clone_into(&mut pos);
+    }
 }
