@@ -10,6 +10,7 @@ use rustc_hash::FxHashSet;
 use super::{
     command::{History, Reply},
     fold::Fold,
+    hidden::begins_stay,
     timeline::{LOOKED_AT_MAX, record},
 };
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     record::{EventRecord, Membership, Place, UserRoomRecord, key},
     upstream::SyncEvent,
     view::Table,
+    world::Room,
 };
 
 /// Events in front of one segment at most, and the numbers that are skipped for
@@ -34,7 +36,8 @@ struct Page<'a> {
     met: Option<u64>,
     /// Whether the segment's first event was reached.
     at_first: bool,
-    /// Whether something was left out for want of numbers.
+    /// Whether something was left out, for want of numbers or since the room may hide
+    /// what lies between.
     cut: bool,
 }
 
@@ -55,7 +58,7 @@ impl Fold<'_> {
         self.old_ends(history.user, &room, &oldest_first);
         let first = self.segment_start(room.number, anchor);
         let floor = self.number_before(room.number, first).unwrap_or(0);
-        let page = self.page(&history, first, floor);
+        let page = self.page(&history, &room, first, floor);
         self.put_in_front(room.number, first, floor, &page, history.end.as_deref());
         let mut given = page.known;
         given.extend((1..=page.fill.len() as u64).map(|at| first - at));
@@ -80,14 +83,23 @@ impl Fold<'_> {
 
     /// Sorts what was given: what is unknown and older than the segment goes in
     /// front of it, until a known event is met. What is unknown and lies within
-    /// it has no place.
-    fn page<'h>(&self, history: &'h History, first: u64, floor: u64) -> Page<'h> {
+    /// it has no place. Nor has what the room may have shown with holes, since it was
+    /// before the user came.
+    fn page<'h>(&self, history: &'h History, room: &Room, first: u64, floor: u64) -> Page<'h> {
         let max = self.ledger.limits.history_max.min(HISTORY_MAX);
         let left = max.saturating_sub(self.history_from(history.room, first));
         let space = (first - floor).saturating_sub(1).min(left);
         let mut page = Page { at_first: first == history.before, ..Page::default() };
         let mut seen = FxHashSet::default();
+        let user_id = self.ledger.world.user_id(history.user).cloned().unwrap_or_default();
+        let hides = self.hides_history(room);
+        let mut is_before = hides && self.came_since(room, &user_id, first);
         for event in &history.events {
+            if is_before {
+                page.cut = true;
+                break;
+            }
+            is_before = hides && begins_stay(event, &user_id);
             match self.place(history.room, &event.event_id) {
                 _ if !seen.insert(&*event.event_id) => {}
                 Some(place) if place.timeline => {

@@ -10,6 +10,7 @@ mod command;
 mod device;
 mod ending;
 mod fold;
+mod hidden;
 mod history;
 mod limits;
 mod lone_ends;

@@ -2,6 +2,7 @@
 
 mod ends;
 mod gaps;
+mod hidden;
 mod leavers;
 mod lone_ends;
 mod model;

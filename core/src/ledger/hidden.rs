@@ -1,0 +1,140 @@
+//! What a room hides from who comes into it.
+//!
+//! Where a room does not share its history, a homeserver leaves out of the answer to
+//! who has just come what they may not see, and says nothing of it: between the events
+//! from before they came, of which Synapse gives those that are the state now, any
+//! number may be missing. What others are to be shown rests on nothing of the kind.
+
+use super::{fold::Fold, polled::Poll, state::previous_membership, timeline::LOOKED_AT_MAX};
+use crate::{
+    record::{EventRecord, Place, StateRecord, key},
+    request::MEMBER,
+    upstream::{RoomBatch, SyncEvent},
+    view::Table,
+    world::Room,
+};
+
+const HISTORY_VISIBILITY: &str = "m.room.history_visibility";
+
+impl Fold<'_> {
+    /// The place in a batch's timeline of the event with which the poller's user came
+    /// into the room, where what stands before it may have holes.
+    pub(super) fn hidden_before(
+        &self,
+        poll: Poll,
+        room: &Room,
+        batch: &RoomBatch,
+    ) -> Option<usize> {
+        let user_id = self.ledger.world.user_id(poll.user)?;
+        let came = batch.timeline.iter().rposition(|event| begins_stay(event, user_id))?;
+        // Nothing lies between a room's creation and its creator's coming.
+        let is_creator = came == 1 && batch.timeline[0].kind == "m.room.create";
+        let told = batch.state.iter().chain(&batch.timeline);
+        let told_hides = told.filter(|event| event.kind == HISTORY_VISIBILITY).any(hides);
+        (came > 0 && !is_creator && (told_hides || self.hides_history(room))).then_some(came)
+    }
+
+    /// Whether a room hides what was before from who comes, by its state or what that
+    /// was just before.
+    pub(super) fn hides_history(&self, room: &Room) -> bool {
+        let archive = self.get(Table::State, &key::state(room.number, HISTORY_VISIBILITY, ""));
+        let event = archive
+            .and_then(StateRecord::decode)
+            .and_then(|entry| self.event(room.number, entry.place));
+        event.is_some_and(|event| hides_by(&event.json))
+    }
+
+    /// Whether a user came into the room with an event of its timeline that is not
+    /// older than `first`.
+    pub(super) fn came_since(&self, room: &Room, user_id: &str, first: u64) -> bool {
+        let timeline = |sequence| key::event(room.number, Place { timeline: true, sequence });
+        let (mut came, mut looked_at) = (false, 0);
+        let to = timeline(room.last_event.0.saturating_add(1));
+        self.scan_back(Table::Events, &timeline(first), &to, &mut |_, archive| {
+            looked_at += 1;
+            let event = EventRecord::access(archive).filter(|event| {
+                event.kind == *MEMBER && event.state_key.as_deref() == Some(user_id)
+            });
+            came = looked_at > LOOKED_AT_MAX || event.is_some_and(|it| comes_in(&it.json));
+            !came
+        });
+        came
+    }
+}
+
+/// Whether a user comes into the room by an event: they join, and were not joined
+/// before as far as it says.
+pub(super) fn begins_stay(event: &SyncEvent, user_id: &str) -> bool {
+    event.kind == MEMBER && event.state_key.as_deref() == Some(user_id) && comes_in(&event.json)
+}
+
+fn comes_in(json: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Event {
+        content: Content,
+    }
+    #[derive(serde::Deserialize)]
+    struct Content {
+        membership: String,
+    }
+    let is_join =
+        serde_json::from_str::<Event>(json).is_ok_and(|event| event.content.membership == "join");
+    is_join && previous_membership(json).as_deref() != Some("join")
+}
+
+fn hides(event: &SyncEvent) -> bool {
+    hides_by(&event.json)
+}
+
+/// Whether a room hides history by such an event, or did before it. What it says that
+/// nobody knows is taken for less than all.
+fn hides_by(json: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Event {
+        #[serde(default)]
+        content: Content,
+        #[serde(default)]
+        unsigned: Unsigned,
+    }
+    #[derive(Default, serde::Deserialize)]
+    struct Unsigned {
+        #[serde(default)]
+        prev_content: Content,
+    }
+    #[derive(Default, serde::Deserialize)]
+    struct Content {
+        history_visibility: Option<String>,
+    }
+    let shares = |content: &Content| {
+        let visibility = content.history_visibility.as_deref();
+        matches!(visibility, None | Some("shared" | "world_readable"))
+    };
+    serde_json::from_str::<Event>(json)
+        .is_ok_and(|event| !shares(&event.content) || !shares(&event.unsigned.prev_content))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_hides_what_it_does_not_share() {
+        let says = |now: &str, before: &str| {
+            let unsigned = format!(r#"{{"prev_content":{{"history_visibility":"{before}"}}}}"#);
+            format!(r#"{{"content":{{"history_visibility":"{now}"}},"unsigned":{unsigned}}}"#)
+        };
+        for (json, expected) in [
+            (says("shared", "shared"), false),
+            (says("world_readable", "shared"), false),
+            (says("joined", "shared"), true),
+            (says("invited", "shared"), true),
+            (says("shared", "joined"), true),
+            (says("strange", "shared"), true),
+            (r#"{"content":{"history_visibility":"invited"}}"#.to_owned(), true),
+            (r#"{"content":{}}"#.to_owned(), false),
+            ("{}".to_owned(), false),
+        ] {
+            assert_eq!(hides_by(&json), expected, "{json}");
+        }
+    }
+}

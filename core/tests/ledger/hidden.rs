@@ -1,0 +1,112 @@
+//! What a room hides from who comes into it: their answers have holes where others
+//! talked, and say nothing of them.
+
+use luge_core::ledger::{Command, History};
+use serde_json::json;
+
+use crate::table::{
+    ALICE, BOB, Books, Who, create, event, joined, limited, member, message, messages, name,
+};
+
+const EVE: &str = "@eve:example.org";
+
+/// A room that two are told of up to `name4`, and that shows newcomers so much of
+/// what was before.
+fn room(visibility: &str) -> (Books, [Who; 3]) {
+    let mut books = Books::new();
+    let [alice, bob, eve] = [ALICE, BOB, EVE].map(|user_id| books.sign_in(user_id, "A"));
+    let visible = json!({ "history_visibility": visibility });
+    let timeline = vec![
+        create(),
+        member("join1", ALICE, "join"),
+        event("visible2", "m.room.history_visibility", Some(""), &visible),
+        member("join3", BOB, "join"),
+        name("name4", &json!("n")),
+    ];
+    for who in [alice, bob] {
+        books.poll(who, vec![joined(timeline.clone())]);
+    }
+    (books, [alice, bob, eve])
+}
+
+/// What Eve is told when she comes, where she may not see messages from before: what
+/// is the state now is shown all the same.
+fn told_to_eve() -> Vec<luge_core::upstream::SyncEvent> {
+    vec![
+        member("join3", BOB, "join"),
+        name("name4", &json!("n")),
+        event("topic7", "m.room.topic", Some(""), &json!({ "topic": "t" })),
+        member("join9", EVE, "join"),
+        message("m10"),
+    ]
+}
+
+const NEWS: [&str; 6] = ["m5", "m6", "topic7", "m8", "join9", "m10"];
+
+fn news() -> Vec<luge_core::upstream::SyncEvent> {
+    let mut news = messages(&["m5", "m6"]);
+    news.extend(told_to_eve().into_iter().skip(2).take(1));
+    news.push(message("m8"));
+    news.extend(told_to_eve().into_iter().skip(3));
+    news
+}
+
+/// Goal: where somebody who has just come is told first, nobody takes what was hidden
+/// from them for nothing.
+#[test]
+fn what_was_hidden_from_who_tells_first_is_a_gap_to_the_others() {
+    for visibility in ["joined", "invited"] {
+        let (mut books, [alice, bob, eve]) = room(visibility);
+        books.poll_twice(eve);
+        books.poll(eve, vec![limited(told_to_eve())]);
+        assert_eq!(books.newest(eve, 10), (vec!["join9".to_owned(), "m10".to_owned()], true));
+        books.poll(alice, vec![joined(news())]);
+        let (shown, is_limited) = books.newest(alice, 10);
+        assert_eq!((&*shown, is_limited), (&["join9".to_owned(), "m10".to_owned()][..], true));
+        // The state that lies in the gap is not lost.
+        assert_eq!(books.state("m.room.topic", "").as_deref(), Some("topic7"), "{visibility}");
+        books.poll(bob, vec![joined(news())]);
+        assert!(books.newest(bob, 10).1, "{visibility}");
+    }
+}
+
+/// Goal: where nothing is hidden, and where others were faster, there is no gap.
+#[test]
+fn what_is_hidden_from_nobody_is_no_gap() {
+    let (mut books, [alice, _, eve]) = room("shared");
+    books.poll_twice(eve);
+    let mut all = vec![name("name4", &json!("n"))];
+    all.extend(news());
+    books.poll(eve, vec![limited(all)]);
+    books.poll(alice, vec![joined(news())]);
+    let (shown, is_limited) = books.newest(alice, 6);
+    assert_eq!((&*shown, is_limited), (&NEWS.map(str::to_owned)[..], true));
+    assert_eq!(books.newest(alice, 11).0.len(), 11);
+
+    let (mut books, [alice, _, eve]) = room("joined");
+    books.poll_twice(eve);
+    books.poll(alice, vec![joined(news())]);
+    books.poll(eve, vec![limited(told_to_eve())]);
+    assert_eq!(books.newest(alice, 11).0.len(), 11);
+}
+
+/// Goal: what somebody is given as history from before they came joins no two parts
+/// of the timeline.
+#[test]
+fn history_with_holes_closes_no_gap() {
+    let (mut books, [alice, bob, eve]) = room("joined");
+    books.poll_twice(eve);
+    books.poll(eve, vec![limited(told_to_eve())]);
+    let before = books.sequence("join9");
+    let mut events = told_to_eve();
+    events.truncate(3);
+    events.reverse();
+    let history = History { room: books.number(), user: eve.user, before, events, end: None };
+    books.apply(Command::History(Box::new(history)));
+    books.poll(alice, vec![joined(news())]);
+    books.poll(bob, vec![joined(news())]);
+    for who in [alice, bob] {
+        let (shown, is_limited) = books.newest(who, 10);
+        assert_eq!((&*shown, is_limited), (&["join9".to_owned(), "m10".to_owned()][..], true));
+    }
+}
