@@ -97,9 +97,11 @@ impl<'a> Gate<'a> {
         self.room.number
     }
 
-    /// When anything last changed that an entry for a member could say.
+    /// When anything but unread counts last changed that an entry for a member could
+    /// say.
     pub fn entry_changed(&self) -> Sequence {
-        let facts = [self.room.state_changed, self.room.summary_changed, self.of_user.changed];
+        let of_user = self.of_user.changed_but_unread;
+        let facts = [self.room.state_changed, self.room.summary_changed, of_user];
         facts.into_iter().fold(self.room.last_event, Sequence::max)
     }
 

@@ -147,6 +147,9 @@ pub struct UserRoom {
     pub unread: (u64, u64),
     /// When the record last changed.
     pub changed: Sequence,
+    /// When anything of it but the unread counts last changed, as far as is known:
+    /// not later than `changed`.
+    pub changed_but_unread: Sequence,
     /// Who invited, where invited.
     inviter: Option<String>,
     /// When the room's account data last changed.
@@ -177,12 +180,51 @@ impl UserRoom {
             ever_member: record.ever_member,
             unread: (record.notification_count, record.highlight_count),
             changed: Sequence(record.changed),
+            changed_but_unread: Sequence(record.changed),
             inviter,
             account_data_changed,
             tags,
             rank: None,
             heard: 0,
         }
+    }
+
+    /// Takes in a record of a member that differs in its unread counts alone; false,
+    /// and nothing is taken in, where it is another, or where the known one was ahead
+    /// of the world when it was read, which had told of changes up to `known_to`: what
+    /// came of it then may lack what that world did not have.
+    fn counts_changed(&mut self, record: &UserRoomRecord, known_to: Sequence) -> bool {
+        let UserRoomRecord {
+            membership,
+            since,
+            since_ms,
+            own_event,
+            visible_from,
+            history_from,
+            history_until,
+            history_end,
+            vouched,
+            ever_member,
+            notification_count,
+            highlight_count,
+            changed,
+            // Members have none.
+            stripped: _,
+            ending,
+        } = record;
+        let is_alone = self.changed <= known_to
+            && (self.membership, *membership) == (Membership::Join, Membership::Join)
+            && (self.since.0, self.since_ms, self.vouched.0) == (*since, *since_ms, *vouched)
+            && (self.own_event, self.ever_member) == (*own_event, *ever_member)
+            && self.visible_from == *visible_from
+            && (self.history_from, self.history_until, self.history_end)
+                == (*history_from, *history_until, *history_end)
+            && self.ending == *ending;
+        if is_alone {
+            self.unread = (*notification_count, *highlight_count);
+            self.changed = Sequence(*changed);
+        }
+        is_alone
     }
 
     /// Whether the user is or was in the room.
@@ -267,8 +309,12 @@ impl User {
         user
     }
 
-    /// Takes in that records of the user's own changed.
-    pub fn apply(&mut self, change: &UserChange, world: &World, view: &dyn View) {
+    /// Takes in that records of the user's own changed: whether anything did beside
+    /// unread counts, which are news in one dialect alone.
+    pub fn apply(&mut self, change: &UserChange, world: &World, view: &dyn View) -> bool {
+        let facts = change.account_data.len() + change.room_account_data.len();
+        let mut is_news = change.rooms_known || facts > 0;
+        let known_to = self.changed;
         self.changed = world.sequence;
         self.rooms_known |= change.rooms_known;
         if !change.account_data.is_empty() {
@@ -289,12 +335,18 @@ impl User {
         }
         for room in &change.rooms {
             let archive = view.get(Table::UserRooms, &key::user_room(self.number, *room));
+            let record = archive.and_then(UserRoomRecord::decode);
+            let known = self.rooms.get_mut(room).zip(record.as_ref());
+            if known.is_some_and(|(known, record)| known.counts_changed(record, known_to)) {
+                continue;
+            }
+            is_news = true;
             let previous = self.rooms.remove(room);
             self.unrank(previous.as_ref().and_then(|room| room.rank));
             if let Some(previous) = &previous {
                 self.news.rooms.remove(&(previous.heard, *room));
             }
-            if let Some(record) = archive.and_then(UserRoomRecord::decode) {
+            if let Some(record) = record {
                 let account_data = self.room_account_data(*room, view);
                 let mut of_user = UserRoom::new(record, account_data);
                 let same_stay = |it: &UserRoom| {
@@ -314,6 +366,7 @@ impl User {
                 self.hear(*room);
             }
         }
+        is_news
     }
 
     /// Takes in that a room's global facts changed.

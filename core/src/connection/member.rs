@@ -86,10 +86,12 @@ fn is_expanded(turn: RoomTurn<'_>, sent: &SentRoom) -> bool {
 
 /// Whether nothing has changed that an entry could say.
 fn is_current(turn: RoomTurn<'_>, sent: &SentRoom) -> bool {
-    let is_dm_told =
-        !turn.asked.request.dialect.tells_of_direct_chats() || turn.is_dm() == sent.is_dm;
+    let dialect = turn.asked.request.dialect;
+    let is_dm_told = !dialect.tells_of_direct_chats() || turn.is_dm() == sent.is_dm;
+    let is_unread_told = !dialect.tells_of_unread() || turn.gate.of_user().unread == sent.unread;
     turn.gate.entry_changed() <= sent.cursor
         && is_dm_told
+        && is_unread_told
         && (Arc::ptr_eq(&sent.config, turn.config) || *sent.config == **turn.config)
 }
 

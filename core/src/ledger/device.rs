@@ -79,7 +79,12 @@ impl Fold<'_> {
         // The answer of a homeserver where nothing happens is not worth a commit.
         if record != before {
             self.set_device_record(poll.device, &record);
-            // The shard reads the record again.
+        }
+        // How far the homeserver has told, the shard reads when the poll is over, and
+        // nobody else waits for.
+        if record.one_time_keys_count != before.one_time_keys_count
+            || record.fallback_key_types != before.fallback_key_types
+        {
             self.device_change(poll.user, poll.device);
         }
     }

@@ -296,6 +296,8 @@ impl Fold<'_> {
             if transaction_id.is_some() || self.get(Table::TransactionIds, &key).is_none() {
                 let bytes = transaction_id.unwrap_or_default().as_bytes();
                 self.put(Table::TransactionIds, key, bytes);
+                // A response may be waiting for it.
+                self.device_change(poll.user, poll.device);
             }
         }
     }

@@ -49,17 +49,15 @@ impl Shard {
     }
 
     fn on_user_change(&mut self, change: &UserChange, world: &World, below: &dyn View) {
-        let user = match self.users.get_mut(&change.user) {
-            Some(on_shard) => {
-                self.dirty.insert(change.user);
-                &mut on_shard.user
-            }
-            None => match self.loads.user(change.user) {
-                Some(user) => user,
-                None => return,
-            },
+        let on_shard = self.users.get_mut(&change.user);
+        let wants_counts = on_shard.as_ref().is_some_and(|it| it.waits_for_counts());
+        let Some(user) = on_shard.map(|it| &mut it.user).or_else(|| self.loads.user(change.user))
+        else {
+            return;
         };
-        user.apply(change, world, &layered(world, below));
+        if user.apply(change, world, &layered(world, below)) || wants_counts {
+            self.dirty.insert(change.user);
+        }
         for room in &change.rooms {
             if user.rooms.contains_key(room) {
                 self.room_users.entry(*room).or_default().insert(change.user);

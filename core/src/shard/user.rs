@@ -23,6 +23,14 @@ pub(super) struct OnShard {
     pub(super) rooms_check_ms: u64,
 }
 
+impl OnShard {
+    /// Whether a request is held that unread counts are news to.
+    pub(super) fn waits_for_counts(&self) -> bool {
+        let held = self.devices.values().flat_map(|device| device.held());
+        held.into_iter().any(|held| held.request.dialect.tells_of_unread())
+    }
+}
+
 impl Shard {
     /// Takes in a user who has been read whole, and whose rooms know of them.
     pub(super) fn add_user(&mut self, user: User) {

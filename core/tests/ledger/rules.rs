@@ -4,6 +4,7 @@ use luge_core::{
     ledger::{Command, MemberList, Reply, WholeList},
     record::Membership,
     upstream::{RoomBatch, Summary, SyncBatch},
+    user::User,
     view::{Table, View},
 };
 use serde_json::json;
@@ -53,6 +54,36 @@ fn an_answer_that_says_nothing_and_goes_nowhere_is_not_written() {
     assert!(same.writes.is_empty() && same.change.is_empty(), "{:?}", same.writes);
     let keys = books.apply(polled(alice, since, answer("s", r#"{"k":1}"#)));
     assert!(!keys.writes.is_empty() && !keys.change.is_empty(), "keys were claimed");
+}
+
+/// Goal: that the homeserver is further is written, and no reason for a shard to look.
+#[test]
+fn how_far_the_homeserver_has_told_is_no_news() {
+    let (mut books, alice) = begun();
+    let next_batch = Some("further".to_owned());
+    let applied = books.poll_batch(alice, SyncBatch { next_batch, ..SyncBatch::default() });
+    assert_eq!(books.device(alice).unwrap().since.as_deref(), Some("further"));
+    assert!(applied.change.is_empty(), "{:?}", applied.change);
+}
+
+/// Goal: nobody's requests are looked at again for counts alone.
+#[test]
+fn unread_counts_alone_are_no_news_to_a_user() {
+    let (mut books, alice) = begun();
+    let mut user = User::load(alice.user, ALICE.into(), &books.world, &books.tables);
+    let news = user.news();
+    let mut tell = |user: &mut User, count, timeline| {
+        let batch = RoomBatch { notification_count: Some(count), ..joined(timeline) };
+        let applied = books.poll(alice, vec![batch]);
+        let change = applied.change.users.first().expect("the counts are another");
+        let is_news = user.apply(change, &books.world, &books.tables);
+        (is_news, user.rooms[&books.number()].unread)
+    };
+    assert_eq!(tell(&mut user, 3, Vec::new()), (false, (3, 0)));
+    assert_eq!(user.rooms_since(news).map(Iterator::count), Some(0));
+    let renamed = vec![member("renamed", ALICE, "join")];
+    assert_eq!(tell(&mut user, 4, renamed), (true, (4, 0)), "so is their member event");
+    assert_eq!(user.rooms_since(news).map(Iterator::count), Some(1));
 }
 
 /// Goal: only who has nothing to wait for waits.
