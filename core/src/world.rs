@@ -11,6 +11,7 @@ use imbl::{OrdMap, Vector};
 use crate::{
     id::{RoomNumber, Sequence, UserNumber},
     record::RoomRecord,
+    upstream::{Known, Lately},
     view::Pending,
 };
 
@@ -42,6 +43,14 @@ impl World {
     /// A room by id.
     pub fn find_room(&self, room_id: &str) -> Option<&Arc<Room>> {
         self.room_numbers.get(room_id).and_then(|room| self.room(*room))
+    }
+
+    /// What was told of a room lately, by its id.
+    pub fn lately(&self, room_id: &str) -> Option<Known<'_>> {
+        let room = self.find_room(room_id)?;
+        let (number, state_changed) = (room.number, room.state_changed);
+        let lately = room.lately.as_deref()?;
+        Some(Known { room: number, state_changed, lately })
     }
 
     /// A user's id.
@@ -164,6 +173,9 @@ pub struct Room {
     pub typing_changed: Sequence,
     /// Local users who have a relation to the room, whichever it is.
     pub local_users: OrdMap<UserNumber, ()>,
+    /// What was told of it lately, where several users may be told the same. Not
+    /// kept over a restart.
+    pub lately: Option<Arc<Lately>>,
 }
 
 impl Room {
@@ -295,6 +307,7 @@ impl Room {
             typing: Arc::default(),
             typing_changed: Sequence::default(),
             local_users: OrdMap::default(),
+            lately: None,
         }
     }
 }

@@ -193,6 +193,9 @@ pub struct ConnectionWrite {
 pub enum Reply {
     /// Done.
     Done,
+    /// Nothing was taken in: more comes of a room than what its copy says. The
+    /// answer has to be handed over without [`SyncBatch::copies`].
+    Whole,
     /// The numbers of the user and the device that signed in.
     SignedIn(UserNumber, DeviceNumber),
 }

@@ -24,6 +24,9 @@ pub struct LedgerLimits {
     /// lacks it puts them out: one of several processes may yet have to list who
     /// has just come.
     pub joined_settles_ms: u64,
+    /// Rooms of which it is kept in mind what was told lately, so that copies of it
+    /// are known; some 2 KiB each.
+    pub lively_rooms_max: usize,
 }
 
 impl Default for LedgerLimits {
@@ -34,6 +37,7 @@ impl Default for LedgerLimits {
             history_max: HISTORY_MAX,
             reset_check_every_ms: 24 * 3_600_000,
             joined_settles_ms: 60_000,
+            lively_rooms_max: 4_000,
         }
     }
 }

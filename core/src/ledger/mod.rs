@@ -7,6 +7,7 @@
 
 mod apart;
 mod command;
+mod copies;
 mod device;
 mod ending;
 mod fold;
@@ -25,7 +26,7 @@ mod user_room;
 mod vouching;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -47,7 +48,7 @@ use crate::{
 };
 
 /// The newest world, and what numbers come next.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ledger {
     limits: LedgerLimits,
     world: World,
@@ -65,6 +66,8 @@ pub struct Ledger {
     vouched: BTreeMap<UserNumber, u64>,
     /// The rooms that the parts of an initial answer have told of so far.
     unfinished: BTreeMap<DeviceNumber, BTreeSet<RoomNumber>>,
+    /// The rooms of which it is known what was told lately, the oldest first.
+    lively: VecDeque<RoomNumber>,
 }
 
 /// The tables do not fit together.
@@ -138,6 +141,7 @@ impl Ledger {
             gaps,
             vouched: BTreeMap::new(),
             unfinished: BTreeMap::new(),
+            lively: VecDeque::new(),
         })
     }
 

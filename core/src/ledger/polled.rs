@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     id::{DeviceNumber, RoomNumber, UserNumber},
-    record::{AccountDataRecord, Membership, UserRecord, key},
+    record::{AccountDataRecord, Membership, UserRecord, UserRoomRecord, key},
     request::MEMBER,
     upstream::{RoomBatch, Section, SyncEvent, Typed},
     view::Table,
@@ -55,6 +55,12 @@ impl Fold<'_> {
         let poll =
             Poll { user, device, initial: since.is_none(), repeated, knew, rooms_from, asked_ms };
         self.early = !poll.initial && batch.to_device.is_empty() && is_small(&batch.rooms);
+        let of_copies: Option<Vec<UserRoomRecord>> =
+            batch.copies.iter().map(|copy| self.of_copy(poll, copy)).collect();
+        let Some(of_copies) = of_copies else { return Reply::Whole };
+        for (copy, before) in batch.copies.iter().zip(&of_copies) {
+            self.take_copy(poll, copy, before);
+        }
         let now_ms = self.now_ms;
         batch.rooms.sort_by_cached_key(|room| (recency(room, now_ms), room.room_id.clone()));
         let mut told = self.ledger.unfinished.remove(&device).unwrap_or_default();
@@ -99,6 +105,9 @@ impl Fold<'_> {
         self.state_polled(poll, &mut room, &batch, &chunk);
         self.lone_ends_polled(poll, &mut room, &batch, &chunk);
         self.reserved = 0..0;
+        if !poll.initial {
+            self.note_told(&mut room, &batch, &chunk);
+        }
         self.redactions(&mut room, &batch, &chunk);
         self.summary_polled(poll, &mut room, &batch, &chunk);
         self.typing(&mut room, batch.typing.as_deref().filter(|_| !poll.repeated));

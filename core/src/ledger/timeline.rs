@@ -108,7 +108,7 @@ impl Fold<'_> {
                         self.open_gap(room.number, place);
                     }
                     if index == 0 {
-                        self.note_prev_batch(room.number, place, batch.prev_batch.as_deref());
+                        self.note_prev_batch(room, place, batch.prev_batch.as_deref());
                     }
                     Some((place, false))
                 }
@@ -347,14 +347,16 @@ impl Fold<'_> {
 
     /// Keeps the token for paging back from before a stored event that had none:
     /// a chunk begins with it, and those that were stored did not.
-    fn note_prev_batch(&mut self, room: RoomNumber, place: Place, token: Option<&str>) {
+    fn note_prev_batch(&mut self, room: &mut Room, place: Place, token: Option<&str>) {
         let Some(token) = token else { return };
-        let archive = self.get(Table::Events, &key::event(room, place));
+        let key = key::event(room.number, place);
+        let archive = self.get(Table::Events, &key);
         let has_none =
             archive.and_then(EventRecord::access).is_some_and(|it| it.prev_batch.is_none());
-        if has_none && let Some(event) = self.event(room, place) {
+        if has_none && let Some(event) = self.event(room.number, place) {
             let record = EventRecord { prev_batch: Some(token.to_owned()), ..event };
-            self.put(Table::Events, key::event(room, place), record.encode());
+            self.put(Table::Events, key, record.encode());
+            Self::note_token(room, place.sequence);
         }
     }
 

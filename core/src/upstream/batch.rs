@@ -4,6 +4,7 @@
 //! thread and consumed by the ledger. Nothing here is trusted beyond its shape:
 //! ids are within their lengths, JSON is well-formed, and that is all.
 
+use super::copy::Copy;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// An event as the homeserver gave it: its bytes, and the few fields that the
@@ -163,8 +164,10 @@ pub struct SetAside {
 pub struct SyncBatch {
     /// `next_batch`; `None` where absent, null, not a string or empty.
     pub next_batch: Option<String>,
-    /// Every room of every section.
+    /// Every room of every section, less `copies`.
     pub rooms: Vec<RoomBatch>,
+    /// Rooms of which nothing is new but the poller's own.
+    pub copies: Vec<Copy>,
     /// Global account data.
     pub account_data: Vec<Typed>,
     /// To-device messages, each a JSON object, in order.
@@ -189,6 +192,7 @@ impl SyncBatch {
     /// keys there are.
     pub fn says_nothing(&self) -> bool {
         self.rooms.is_empty()
+            && self.copies.is_empty()
             && self.account_data.is_empty()
             && self.to_device.is_empty()
             && self.device_lists_changed.is_empty()

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::batch::{RoomBatch, Section, SetAside, SyncBatch, SyncEvent};
+use super::copy::{Known, copy_of};
 use super::event::Reader;
 use super::identifier::is_room_id;
 use super::room::parse_room;
@@ -215,6 +216,30 @@ pub fn parse(body: &[u8], limits: &Limits) -> Result<SyncBatch, ParseError> {
     let mut batch = scanned.rest();
     batch.rooms.reserve(scanned.rooms.len());
     for range in scanned.rooms() {
+        let (room, asides) = scanned.room(range);
+        batch.rooms.push(room);
+        batch.add_set_aside(asides, limits);
+    }
+    Ok(batch)
+}
+
+/// As [`parse`], but what is nothing but a copy of what `known` has of a room, by
+/// its id, is among [`SyncBatch::copies`]. `user_id` is whom the answer is for.
+pub fn parse_news<'k>(
+    body: &[u8],
+    limits: &Limits,
+    user_id: &str,
+    known: impl Fn(&str) -> Option<Known<'k>>,
+) -> Result<SyncBatch, ParseError> {
+    let scanned = Scanned::scan(body, limits)?;
+    let mut batch = scanned.rest();
+    for range in scanned.rooms() {
+        let copy = known(&range.room_id)
+            .and_then(|known| copy_of(scanned.text, range, known, user_id, limits));
+        if let Some(copy) = copy {
+            batch.copies.push(copy);
+            continue;
+        }
         let (room, asides) = scanned.room(range);
         batch.rooms.push(room);
         batch.add_set_aside(asides, limits);

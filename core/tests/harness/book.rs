@@ -20,8 +20,8 @@ pub(crate) struct Book {
 /// A group of commands that was applied, and is not yet durable.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
-    pending: Pending,
-    writes: Vec<Write>,
+    pub(crate) pending: Pending,
+    pub(crate) writes: Vec<Write>,
     change: Change,
     late: bool,
     /// The answers, in order.

@@ -1,5 +1,6 @@
 //! The ledger, rule by rule, and random histories told by racing pollers.
 
+mod copies;
 mod ends;
 mod gaps;
 mod hidden;

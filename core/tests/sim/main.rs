@@ -90,6 +90,8 @@ fn sim_clients_end_up_with_the_truth() {
 
 /// Actions, requests, answers, polls and deltas that are worth a test run.
 const STEPS_MIN: u64 = 100_000;
+/// Answers to polls that are nothing but a copy, likewise.
+const COPIES_MIN: u64 = 100;
 
 /// Goal: likewise with clients of every dialect, whatever they ask.
 #[test]
@@ -97,9 +99,12 @@ fn sim_clients_of_all_dialects_end_up_with_the_truth() {
     let seeds = seeds((0..9).chain(10..12));
     let settings = Settings { dialects: true, ..Settings::default() };
     let test = "sim_clients_of_all_dialects_end_up_with_the_truth";
-    let steps: u64 = seeds.iter().map(|seed| run(*seed, settings).steps()).sum();
-    say(&format!("{test}: {steps} steps over seeds {seeds:?}"));
+    let runs: Vec<Simulation> = seeds.iter().map(|seed| run(*seed, settings)).collect();
+    let steps: u64 = runs.iter().map(Simulation::steps).sum();
+    let copies: u64 = runs.iter().map(Simulation::copies).sum();
+    say(&format!("{test}: {steps} steps, {copies} copies, over seeds {seeds:?}"));
     assert!(seeds.len() == 1 || steps >= STEPS_MIN, "{steps} steps are too few");
+    assert!(seeds.len() == 1 || copies >= COPIES_MIN, "{copies} copies are too few");
 }
 
 /// Goal: likewise where limits cut short what is kept, and what is told at once.

@@ -53,6 +53,12 @@ impl Settings {
         if !self.small_limits {
             return LedgerLimits::default();
         }
-        LedgerLimits { removed_max: 1, lone_ends_max: 1, history_max: 3, ..LedgerLimits::default() }
+        LedgerLimits {
+            removed_max: 1,
+            lone_ends_max: 1,
+            history_max: 3,
+            lively_rooms_max: 1,
+            ..LedgerLimits::default()
+        }
     }
 }

@@ -9,13 +9,13 @@ use std::{
 use luge_core::{
     connection::Want,
     id::{DeviceNumber, UserNumber},
-    ledger::{Command, Delta, Polled},
+    ledger::{Command, Delta, Polled, Reply},
     shard::{
         Effect, Event, FetchOutcome, PollOrder, PollOutcome, Refusal, Shard, ShardLimits, Ticket,
         Token, Validation,
     },
-    upstream::{Limits, parse},
-    view::MemoryTables,
+    upstream::{Limits, SyncBatch, parse, parse_news},
+    view::{Layered, MemoryTables},
 };
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -37,7 +37,10 @@ const SECRET: u64 = 7;
 #[derive(Debug)]
 pub(crate) enum Then {
     Nothing,
-    Polled(PollOrder, Option<String>, Option<u64>),
+    /// A poll, and what there is to hand over again where a copy was more than that.
+    Polled(PollOrder, Box<SyncBatch>),
+    /// The same, which was not taken in.
+    PolledAgain(PollOrder, Box<SyncBatch>, Heard),
     Fetched(UserNumber, Want),
 }
 
@@ -110,6 +113,8 @@ pub(crate) struct Simulation {
     pub(crate) actions: usize,
     /// Actions, requests, answers, polls and deltas so far.
     pub(crate) steps: u64,
+    /// Answers to polls that were nothing but a copy.
+    copies: u64,
     pub(crate) book: Book,
     pub(crate) jobs: BTreeMap<(u64, u64), Job>,
     pub(crate) order: u64,
@@ -150,6 +155,7 @@ impl Simulation {
             rejected: BTreeSet::new(),
             actions: 0,
             steps: 0,
+            copies: 0,
             book: Book::open(MemoryTables::default()),
             jobs: BTreeMap::new(),
             order: 0,
@@ -180,6 +186,11 @@ impl Simulation {
     /// Actions, requests, answers, polls and deltas so far.
     pub(crate) fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// Answers to polls that were nothing but a copy.
+    pub(crate) fn copies(&self) -> u64 {
+        self.copies
     }
 
     pub(crate) fn trace(&self) -> u64 {
@@ -410,8 +421,9 @@ impl Simulation {
         }
         self.steps += 1;
         let answer = self.homeserver.sync(number, since, order.with_rooms);
-        let batch = parse(answer.body.as_bytes(), &Limits::default()).expect("an object");
-        assert_eq!(batch.set_aside, [], "the homeserver is sound");
+        let whole = parse(answer.body.as_bytes(), &Limits::default()).expect("an object");
+        assert_eq!(whole.set_aside, [], "the homeserver is sound");
+        let batch = self.news(&order, &answer.body).unwrap_or_else(|| whole.clone());
         for connection in self.connections.iter_mut().filter(|it| it.device == number) {
             connection.unsent.values_mut().for_each(|room| room.polled(self.now_ms));
             // An initial answer says nothing of what devices changed before it.
@@ -419,21 +431,26 @@ impl Simulation {
                 connection.floor = connection.floor.max(answer.heard.next);
             }
         }
-        let next = batch.next_batch.clone();
-        let silence = batch.silence(order.since.as_deref());
         if order.is_known(&batch, self.now_ms) {
-            return self.poll_ended(&order, PollOutcome::Advanced { since: next, silence });
+            return self.poll_advanced(&order, &whole);
         }
-        let command = Command::Polled(Box::new(Polled {
-            user: order.user,
-            device: order.device,
-            since: order.since.clone(),
-            with_rooms: order.with_rooms,
-            last_part: true,
-            asked_ms: order.asked_ms,
-            batch,
-        }));
-        self.command(command, Then::Polled(order, next, silence), answer.heard);
+        let command = polled(&order, batch);
+        self.command(command, Then::Polled(order, Box::new(whole)), answer.heard);
+    }
+
+    /// An answer less what of it is known, as a shard reads it.
+    fn news(&self, order: &PollOrder, body: &str) -> Option<SyncBatch> {
+        let world = self.book.world();
+        let user_id = world.user_id(order.user).filter(|_| order.since.is_some())?;
+        let known = |room_id: &str| world.lately(room_id);
+        let batch = parse_news(body.as_bytes(), &Limits::default(), user_id, known);
+        Some(batch.expect("an object"))
+    }
+
+    fn poll_advanced(&mut self, order: &PollOrder, whole: &SyncBatch) {
+        let silence = whole.silence(order.since.as_deref());
+        let since = whole.next_batch.clone();
+        self.poll_ended(order, PollOutcome::Advanced { since, silence });
     }
 
     fn failure(&mut self, number: usize, since: Option<u64>) -> PollOutcome {
@@ -481,8 +498,15 @@ impl Simulation {
         let size = self.random.between(1, most) as usize;
         for _ in 0..size {
             let Some((command, then, heard)) = self.commands.pop_front() else { break };
-            self.visibility.take_in(&self.homeserver, &heard);
-            self.book.apply(&mut group, self.now_ms, command);
+            let then = match self.apply(&mut group, command, then) {
+                Then::Polled(order, whole) if group.replies.last() == Some(&Reply::Whole) => {
+                    Then::PolledAgain(order, whole, heard)
+                }
+                then => {
+                    self.visibility.take_in(&self.homeserver, &heard);
+                    then
+                }
+            };
             thens.push(then);
         }
         if let Some(delta) = self.book.publish_early(&group) {
@@ -492,6 +516,30 @@ impl Simulation {
         self.group = Some((group, thens));
         let delay_ms = self.random.between(0, 50);
         self.push(delay_ms, Job::Commit);
+    }
+
+    /// Applies a command. Where the answer to a poll is nothing but a copy, the whole
+    /// of it would have done the same.
+    fn apply(&mut self, group: &mut Group, command: Command, then: Then) -> Then {
+        let written = group.writes.len();
+        let of_whole = match (&command, &then) {
+            (Command::Polled(copy), Then::Polled(order, whole))
+                if copy.batch.copies.len() == 1 && copy.batch.rooms.is_empty() =>
+            {
+                self.copies += 1;
+                let view = Layered { pending: &group.pending, below: self.book.tables() };
+                let whole = polled(order, (**whole).clone());
+                Some(self.book.ledger.clone().apply(&view, self.now_ms, whole).writes)
+            }
+            _ => None,
+        };
+        self.book.apply(group, self.now_ms, command);
+        if let Some(of_whole) = of_whole
+            && group.replies.last() != Some(&Reply::Whole)
+        {
+            assert_eq!(group.writes[written..], of_whole, "a copy says what the whole does");
+        }
+        then
     }
 
     fn commit(&mut self) {
@@ -506,9 +554,15 @@ impl Simulation {
         for then in thens {
             match then {
                 Then::Nothing => {}
-                Then::Polled(order, since, silence) => {
+                Then::Polled(order, whole) => {
                     if self.polls.contains_key(&order.device) {
-                        self.poll_ended(&order, PollOutcome::Advanced { since, silence });
+                        self.poll_advanced(&order, &whole);
+                    }
+                }
+                Then::PolledAgain(order, whole, heard) => {
+                    if self.polls.contains_key(&order.device) {
+                        let command = polled(&order, (*whole).clone());
+                        self.commands.push_back((command, Then::Polled(order, whole), heard));
                     }
                 }
                 Then::Fetched(user, want) => {
@@ -542,6 +596,19 @@ impl Simulation {
             self.push_at(self.deltas_ms[shard], Job::Shard(shard, event));
         }
     }
+}
+
+/// The answer to a poll, for the ledger.
+fn polled(order: &PollOrder, batch: SyncBatch) -> Command {
+    Command::Polled(Box::new(Polled {
+        user: order.user,
+        device: order.device,
+        since: order.since.clone(),
+        with_rooms: order.with_rooms,
+        last_part: true,
+        asked_ms: order.asked_ms,
+        batch,
+    }))
 }
 
 /// A device's token.

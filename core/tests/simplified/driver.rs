@@ -17,7 +17,7 @@ use luge_core::{
         Answered, ClientRequest, Effect, Event, FetchOrder, FetchOutcome, Hint, PollOrder,
         PollOutcome, Refusal, Shard, ShardLimits, Ticket, Token, Validation,
     },
-    upstream::{Limits, parse, parse_event_array, parse_events},
+    upstream::{Limits, parse, parse_event_array, parse_events, parse_news},
     view::{Direction, KeyRanges, MemoryTables, Table, View, Visit},
 };
 use serde_json::{Value, json};
@@ -243,19 +243,23 @@ impl Luge {
         self.syncs += 1;
         let next_batch = format!("s{}", self.syncs);
         answer["next_batch"] = next_batch.clone().into();
-        let batch = parse(answer.to_string().as_bytes(), &Limits::default())
-            .expect("the answer is an object");
-        assert_eq!(batch.set_aside, [], "a test's answers are sound");
+        let body = answer.to_string();
+        let whole = parse(body.as_bytes(), &Limits::default()).expect("the answer is an object");
+        assert_eq!(whole.set_aside, [], "a test's answers are sound");
         let since = self.since.insert(client.device, next_batch.clone());
-        self.command(Command::Polled(Box::new(Polled {
-            user: client.user,
-            device: client.device,
-            since,
-            with_rooms,
-            last_part: true,
-            asked_ms: self.now_ms,
-            batch,
-        })));
+        let world = Arc::clone(self.book.world());
+        let known = |room_id: &str| world.lately(room_id).filter(|_| since.is_some());
+        let news = parse_news(body.as_bytes(), &Limits::default(), &client.user_id, known);
+        let asked_ms = self.now_ms;
+        let polled = |batch| {
+            let (user, device, since) = (client.user, client.device, since.clone());
+            let polled =
+                Polled { user, device, since, with_rooms, last_part: true, asked_ms, batch };
+            Command::Polled(Box::new(polled))
+        };
+        if self.command(polled(news.expect("the answer is an object"))) == Reply::Whole {
+            self.command(polled(whole));
+        }
         self.end_poll(client, PollOutcome::Advanced { since: Some(next_batch), silence: None });
     }
 

@@ -131,6 +131,7 @@ impl LimitArgs {
             history_max,
             reset_check_every_ms,
             joined_settles_ms,
+            ..
         } = &mut config.ledger_limits;
         put(timeout_ms_cap, self.request_timeout_max);
         put(body_bytes_max, self.request_body_max.map(|bytes| bytes as usize));

@@ -8,6 +8,7 @@ use luge_core::{
     ledger::{Command, Polled, Reply},
     shard::PollOrder,
     upstream::{self, Limits, Scanned, Section, SyncBatch},
+    world::World,
 };
 use luge_io::{
     helpers::Helpers,
@@ -69,14 +70,14 @@ impl Taker {
         limits: &ServerLimits,
     ) -> Result<Taken, String> {
         if body.len() <= limits.parse_inline_bytes_max {
-            let parsed = upstream::parse(&body, &Limits::default());
-            let mut batch = parsed.map_err(|it| it.to_string())?;
+            let batch = parse_news(&self.ledger.world(), order, &body)?;
             let silence = batch.silence(order.since.as_deref());
             let since = batch.next_batch.clone();
-            note_set_aside(&batch);
-            if !order.is_known(&batch, clock::now_ms()) {
-                set_aside_uncreated(&self.ledger, &mut batch);
-                self.submit(order, batch, true).await?;
+            if !order.is_known(&batch, clock::now_ms())
+                && self.take_small(order, batch).await? == Reply::Whole
+            {
+                let whole = upstream::parse(&body, &Limits::default());
+                self.take_small(order, whole.map_err(|it| it.to_string())?).await?;
             }
             return Ok(Taken { since, silence });
         }
@@ -84,6 +85,13 @@ impl Taker {
         let job = move || take_in_parts(&ledger, &order, &body);
         let taken = self.off_shard(job).await;
         taken.unwrap_or_else(|| Err("it could not be parsed".to_owned()))
+    }
+
+    /// Has the ledger take in all of an answer.
+    async fn take_small(&self, order: &PollOrder, mut batch: SyncBatch) -> Result<Reply, String> {
+        note_set_aside(&batch);
+        set_aside_uncreated(&self.ledger, &mut batch);
+        self.submit(order, batch, true).await
     }
 
     async fn submit(
@@ -103,6 +111,19 @@ impl Taker {
             }
         }
     }
+}
+
+/// An answer, less what of it is known already.
+fn parse_news(world: &World, order: &PollOrder, body: &[u8]) -> Result<SyncBatch, String> {
+    let limits = Limits::default();
+    let user_id = world.user_id(order.user).filter(|_| order.since.is_some());
+    let batch = match user_id {
+        Some(user_id) => {
+            upstream::parse_news(body, &limits, user_id, |room_id| world.lately(room_id))
+        }
+        None => upstream::parse(body, &limits),
+    };
+    batch.map_err(|error| error.to_string())
 }
 
 /// Runs `job` on a helper thread. What it owns is freed there: to give back
