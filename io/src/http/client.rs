@@ -13,7 +13,10 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, uri::Scheme};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
+    uri::{self, Scheme},
+};
 use hyper::{
     body::Body as _,
     client::conn::{
@@ -406,12 +409,19 @@ fn address(request: Request<Body>) -> Result<(Target, Request<Outgoing>), Client
     let without_user = authority.as_str().rsplit('@').next().unwrap_or_default();
     let named = HeaderValue::from_str(without_user).map_err(|_| wrong())?;
     head.headers.entry(header::HOST).or_insert(named);
-    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-    head.uri = path.parse().map_err(|_| wrong())?;
+    head.uri = path_of(&head.uri);
     // A request that is passed on may have come by another version.
     head.version = Version::HTTP_11;
     let body = Outgoing { body, progress: Rc::new(Cell::new(Instant::now())) };
     Ok((Target { secure, host, port }, Request::from_parts(head, body)))
+}
+
+/// A URI of nothing but path and query.
+fn path_of(uri: &Uri) -> Uri {
+    let mut parts = uri::Parts::default();
+    parts.path_and_query = uri.path_and_query().cloned();
+    // What has neither scheme nor server fits together, whatever it is.
+    Uri::from_parts(parts).unwrap_or_default()
 }
 
 /// A query may hold a token.

@@ -3,7 +3,7 @@
 use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use luge_core::shard::{PollOrder, PollOutcome, Refusal};
 use luge_io::{
     http::{Body, BodyError, Client, ClientError, Incoming, Timeouts},
@@ -18,7 +18,8 @@ use crate::config::ServerLimits;
 #[derive(Clone)]
 pub struct Homeserver {
     client: Client,
-    base: String,
+    /// Where it is, and what stands before every path.
+    server: Uri,
     limits: ServerLimits,
     filters: Rc<Filters>,
 }
@@ -58,22 +59,19 @@ impl Homeserver {
     /// # Errors
     /// The URL has no scheme or no host.
     pub fn new(client: Client, url: &str, limits: &ServerLimits) -> Result<Self, UrlError> {
-        let base = url.trim_end_matches('/').to_owned();
-        let parsed: Option<http::Uri> = base.parse().ok();
-        let usable = parsed.is_some_and(|uri| {
+        let parsed: Option<Uri> = url.trim_end_matches('/').parse().ok();
+        let usable = parsed.filter(|uri| {
             matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
         });
-        if !usable {
-            return Err(UrlError { url: url.to_owned() });
-        }
+        let server = usable.ok_or_else(|| UrlError { url: url.to_owned() })?;
         let filters = Rc::new(Filters::new(limits.filters_max));
-        Ok(Self { client, base, limits: limits.clone(), filters })
+        Ok(Self { client, server, limits: limits.clone(), filters })
     }
 
     /// Asks for something that is read whole.
     pub(super) async fn get(
         &self,
-        path: &str,
+        path: String,
         token: &str,
         patience: Duration,
         bytes_max: usize,
@@ -84,18 +82,19 @@ impl Homeserver {
     async fn ask(
         &self,
         method: Method,
-        path: &str,
+        path: String,
         token: &str,
         body: Body,
         (patience, bytes_max): (Duration, usize),
     ) -> Result<Response<Bytes>, ClientError> {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.base))
-            .header(header::AUTHORIZATION, format!("Bearer {token}"))
-            .header(header::ACCEPT, "application/json")
-            .body(body)
-            .map_err(|error| ClientError::Broken(error.into()))?;
+        let broken = |error: http::Error| ClientError::Broken(error.into());
+        let bearer = HeaderValue::from_maybe_shared(Bytes::from(["Bearer ", token].concat()));
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = address(&self.server, path).map_err(broken)?;
+        let headers = request.headers_mut();
+        headers.insert(header::AUTHORIZATION, bearer.map_err(|error| broken(error.into()))?);
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         let body_chunk = Duration::from_millis(self.limits.body_timeout_ms);
         let timeouts = Timeouts { header: patience, body_chunk };
         let response = self.client.send_with(request, timeouts).await?;
@@ -116,7 +115,7 @@ impl Homeserver {
 
     /// Whose a token is, or why that is not known.
     pub(super) async fn whoami(&self, token: &str) -> Result<Identity, Denied> {
-        let path = "/_matrix/client/v3/account/whoami";
+        let path = "/_matrix/client/v3/account/whoami".to_owned();
         let answer = self.get(path, token, self.answer_timeout(), ERROR_BYTES_MAX).await;
         let answer = answer.map_err(|error| Denied::Unknown(unreachable(&error)))?;
         match answer.status() {
@@ -179,7 +178,7 @@ impl Homeserver {
         };
         let path = sync_path(order, stored);
         let bytes_max = self.limits.sync_bytes_max;
-        let answer = self.get(&path, &order.token.secret, patience, bytes_max).await;
+        let answer = self.get(path, &order.token.secret, patience, bytes_max).await;
         answer.map_err(|error| PollOutcome::Failed(unreachable(&error)))
     }
 
@@ -192,7 +191,7 @@ impl Homeserver {
         let path = format!("/_matrix/client/v3/user/{}/filter", escaped(user_id?));
         let limits = (self.answer_timeout(), ERROR_BYTES_MAX);
         let filter = Body::from(filter::text(order));
-        let answer = self.ask(Method::POST, &path, &order.token.secret, filter, limits).await.ok();
+        let answer = self.ask(Method::POST, path, &order.token.secret, filter, limits).await.ok();
         let answer = answer.filter(|answer| answer.status() == StatusCode::OK);
         let stored = answer.and_then(|it| serde_json::from_slice::<Stored>(it.body()).ok());
         let id = stored.map(|it| it.filter_id).filter(|id| is_filter_id(id));
@@ -256,16 +255,30 @@ pub(super) enum Denied {
     Unknown(Refusal),
 }
 
+/// Where a path of the homeserver's is.
+fn address(server: &Uri, path: String) -> Result<Uri, http::Error> {
+    let mut parts = server.clone().into_parts();
+    let prefix = parts.path_and_query.as_ref().map_or("", PathAndQuery::as_str);
+    let path = if prefix == "/" { path } else { format!("{prefix}{path}") };
+    parts.path_and_query = Some(PathAndQuery::from_maybe_shared(Bytes::from(path))?);
+    Ok(Uri::from_parts(parts)?)
+}
+
+/// Bytes that most paths with a stored filter take.
+const PATH_BYTES: usize = 320;
+
 fn sync_path(order: &PollOrder, stored: Option<&str>) -> String {
-    let filter = stored.map_or_else(|| escaped(&filter::text(order)), escaped);
-    let mut path = format!(
-        "/_matrix/client/v3/sync?set_presence=offline&timeout={}&use_state_after=true\
-         &org.matrix.msc4222.use_state_after=true&filter={filter}",
-        order.timeout_ms,
-    );
+    let mut path = String::with_capacity(PATH_BYTES);
+    path.push_str("/_matrix/client/v3/sync?set_presence=offline&timeout=");
+    path.push_str(&order.timeout_ms.to_string());
+    path.push_str("&use_state_after=true&org.matrix.msc4222.use_state_after=true&filter=");
+    match stored {
+        Some(id) => push_escaped(&mut path, id),
+        None => push_escaped(&mut path, &filter::text(order)),
+    }
     if let Some(since) = &order.since {
         path.push_str("&since=");
-        path.push_str(&escaped(since));
+        push_escaped(&mut path, since);
     }
     path
 }
@@ -273,6 +286,11 @@ fn sync_path(order: &PollOrder, stored: Option<&str>) -> String {
 /// Percent-encoded, so that it can stand in a path segment or a query value.
 pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
+    push_escaped(&mut out, text);
+    out
+}
+
+fn push_escaped(out: &mut String, text: &str) {
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
@@ -283,7 +301,6 @@ pub(super) fn escaped(text: &str) -> String {
             }
         }
     }
-    out
 }
 
 /// What a `/sync` answer other than 200 means.
@@ -383,6 +400,17 @@ mod tests {
                 .unwrap();
             assert!(matches!(read, Err(BodyError::TooLarge { max: 10 })), "{length:?}");
         }
+    }
+
+    #[test]
+    fn what_is_asked_for_stands_behind_the_homeservers_own_path() {
+        for (server, whole) in
+            [("http://hs:8008", "http://hs:8008/a?b=c"), ("https://hs/sub", "https://hs/sub/a?b=c")]
+        {
+            let server = server.parse().unwrap();
+            assert_eq!(address(&server, "/a?b=c".to_owned()).unwrap(), whole);
+        }
+        assert!(address(&Uri::from_static("http://hs"), "/a b".to_owned()).is_err());
     }
 
     #[test]

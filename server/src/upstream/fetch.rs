@@ -67,7 +67,8 @@ const MEMBERS_AT_ONCE: usize = 1_000;
 async fn get(homeserver: &Homeserver, order: &FetchOrder, path: &str) -> Fetched<bytes::Bytes> {
     let bytes_max = homeserver.limits().answer_bytes_max;
     let patience = homeserver.answer_timeout();
-    let answer = homeserver.get(path, &order.token.secret, patience, bytes_max).await;
+    let token = &order.token.secret;
+    let answer = homeserver.get(path.to_owned(), token, patience, bytes_max).await;
     match answer {
         Ok(answer) if answer.status().is_success() => Ok(answer.into_body()),
         Ok(answer) => {
