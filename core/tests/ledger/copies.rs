@@ -9,8 +9,8 @@ use luge_core::{
 use serde_json::json;
 
 use crate::table::{
-    ALICE, BOB, Books, ROOM, Who, create, joined, kick, limited, member, message, messages, name,
-    polled, shared_by_two, with_state,
+    ALICE, BOB, Books, DAVE, ROOM, Who, create, joined, kick, left, limited, member, member_after,
+    message, messages, name, polled, shared_by_three, shared_by_two, with_state,
 };
 
 const OTHER: &str = "!other:example.org";
@@ -101,6 +101,14 @@ fn what_may_be_more_than_a_copy_is_wanted_whole() {
     books.poll(alice, vec![joined(messages(&["m6"]))]);
     let of_m6 = copy(&books, "m6");
     assert_whole(books, stranger, of_m6, "they are not in the room");
+
+    let (mut books, [alice, bob, dave]) = shared_by_three();
+    [alice, bob, dave].into_iter().for_each(|who| drop(books.poll(who, Vec::new())));
+    books.poll(alice, vec![joined(messages(&["m6"]))]);
+    let leaves = member_after("leave11", DAVE, "join", "leave");
+    books.poll(dave, vec![RoomBatch { limited: true, ..left(vec![message("m10"), leaves]) }]);
+    let of_m6 = copy(&books, "m6");
+    assert_whole(books, bob, of_m6, "it may stand for the end of another's stay");
 }
 
 #[test]
