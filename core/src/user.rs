@@ -150,6 +150,9 @@ pub struct UserRoom {
     /// When anything of it but the unread counts last changed, as far as is known:
     /// not later than `changed`.
     pub changed_but_unread: Sequence,
+    /// Whether the tables were ahead of the world when it was read: what came of it
+    /// then may lack what that world did not have.
+    is_ahead: bool,
     /// Who invited, where invited.
     inviter: Option<String>,
     /// When the room's account data last changed.
@@ -162,7 +165,11 @@ pub struct UserRoom {
 }
 
 impl UserRoom {
-    fn new(record: UserRoomRecord, (account_data_changed, tags): RoomAccountData) -> Self {
+    fn new(
+        record: UserRoomRecord,
+        (account_data_changed, tags): RoomAccountData,
+        world: &World,
+    ) -> Self {
         let inviter = (record.membership == Membership::Invite)
             .then(|| record.stripped.last().and_then(|event| sender_of(event)))
             .flatten();
@@ -181,6 +188,7 @@ impl UserRoom {
             unread: (record.notification_count, record.highlight_count),
             changed: Sequence(record.changed),
             changed_but_unread: Sequence(record.changed),
+            is_ahead: record.changed > world.sequence.0,
             inviter,
             account_data_changed,
             tags,
@@ -191,8 +199,7 @@ impl UserRoom {
 
     /// Takes in a record of a member that differs in its unread counts alone; false,
     /// and nothing is taken in, where it is another, or where the known one was ahead
-    /// of the world when it was read, which had told of changes up to `known_to`: what
-    /// came of it then may lack what that world did not have.
+    /// of the world when it was read, which had told of changes up to `known_to`.
     fn counts_changed(&mut self, record: &UserRoomRecord, known_to: Sequence) -> bool {
         let UserRoomRecord {
             membership,
@@ -212,7 +219,8 @@ impl UserRoom {
             stripped: _,
             ending,
         } = record;
-        let is_alone = self.changed <= known_to
+        let is_alone = !self.is_ahead
+            && self.changed <= known_to
             && (self.membership, *membership) == (Membership::Join, Membership::Join)
             && (self.since.0, self.since_ms, self.vouched.0) == (*since, *since_ms, *vouched)
             && (self.own_event, self.ever_member) == (*own_event, *ever_member)
@@ -348,7 +356,7 @@ impl User {
             }
             if let Some(record) = record {
                 let account_data = self.room_account_data(*room, view);
-                let mut of_user = UserRoom::new(record, account_data);
+                let mut of_user = UserRoom::new(record, account_data, world);
                 let same_stay = |it: &UserRoom| {
                     (it.membership, it.since) == (of_user.membership, of_user.since)
                 };

@@ -82,7 +82,7 @@ impl Loading {
         world: &World,
     ) {
         if let Entry::Vacant(entry) = self.user.rooms.entry(room) {
-            entry.insert(UserRoom::new(record, of_room));
+            entry.insert(UserRoom::new(record, of_room, world));
             self.user.place(room, world);
         }
     }

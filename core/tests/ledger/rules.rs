@@ -86,6 +86,22 @@ fn unread_counts_alone_are_no_news_to_a_user() {
     assert_eq!(user.rooms_since(news).map(Iterator::count), Some(1));
 }
 
+/// Goal: what was read ahead of the world is news when the world that has it comes, also
+/// where a later world had come before and nothing but counts is new since.
+#[test]
+fn what_was_read_ahead_of_the_world_is_looked_at_again() {
+    let (mut books, alice) = begun();
+    let before = books.world.clone();
+    let renamed = vec![member("renamed", ALICE, "join")];
+    let applied = books.poll(alice, vec![joined(renamed)]);
+    let mut user = User::load(alice.user, ALICE.into(), &before, &books.tables);
+    user.room_changed(books.number(), &books.world);
+    let news = user.news();
+    let change = applied.change.users.first().expect("their member event is another");
+    assert!(user.apply(change, &books.world, &books.tables));
+    assert_eq!(user.rooms_since(news).map(Iterator::count), Some(1));
+}
+
 /// Goal: only who has nothing to wait for waits.
 #[test]
 fn only_a_poll_that_was_held_long_and_says_nothing_can_wait_to_be_durable() {
