@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use luge_core::request::Dialect;
+use luge_core::{request::Dialect, shard::ShardLimits};
 
 use crate::{
     account,
@@ -37,7 +37,8 @@ impl Simulation {
             self.pass(10_000);
         }
         self.settles = true;
-        self.pass(30_000);
+        // What waits for the next word of somebody's poller waits for a whole poll.
+        self.pass(ShardLimits::default().poll_timeout_ms + 5_000);
         self.check(false);
         // A last message in each room, one after the other, orders the lists.
         let mut order = Vec::new();
