@@ -1,7 +1,7 @@
 //! What comes apart from sync answers: members, tokens for paging back,
 //! connections, forgotten rooms.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     command::{ConnectionWrite, MemberList, Reply, WholeList},
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     id::{RoomNumber, Sequence, UserNumber},
-    record::{Membership, Place, StateRecord, key},
+    record::{Membership, Place, StateRecord, UserRoomRecord, key},
     request::MEMBER,
     upstream::SyncEvent,
     view::Table,
@@ -25,13 +25,16 @@ impl MemberList {
         events: &[SyncEvent],
         at_once: usize,
     ) -> Vec<Self> {
-        let user_ids = events.iter().filter_map(|event| event.state_key.clone()).collect();
-        let part = |events: &[SyncEvent]| Self { room, events: events.to_vec(), whole: None };
-        let mut parts: Vec<Self> = events.chunks(at_once.max(1)).map(part).collect();
-        let mut last = parts.pop().unwrap_or_else(|| part(&[]));
-        last.whole = Some(WholeList { user, knew, user_ids });
-        parts.push(last);
-        parts
+        let user_ids: BTreeSet<String> =
+            events.iter().filter_map(|event| event.state_key.clone()).collect();
+        let user_ids = Arc::new(user_ids);
+        let part = |(events, is_last): (&[SyncEvent], bool)| {
+            let whole = WholeList { user, knew, user_ids: Arc::clone(&user_ids), is_last };
+            Self { room, events: events.to_vec(), whole: Some(whole) }
+        };
+        let count = events.len().div_ceil(at_once.max(1)).max(1);
+        let mut chunks = events.chunks(at_once.max(1));
+        (1..=count).map(|at| part((chunks.next().unwrap_or_default(), at == count))).collect()
     }
 }
 
@@ -39,13 +42,35 @@ impl Fold<'_> {
     pub(super) fn members(&mut self, list: MemberList) -> Reply {
         let Some(room) = self.ledger.world.room(list.room) else { return Reply::Done };
         let mut room = (**room).clone();
-        self.fetched_members(&mut room, &list.events);
         if let Some(whole) = &list.whole {
+            self.withhold_from_unlisted(&mut room, whole);
+        }
+        self.fetched_members(&mut room, &list.events);
+        if let Some(whole) = list.whole.as_ref().filter(|whole| whole.is_last) {
             self.members_complete(&mut room);
             self.doubt_unlisted(&mut room, whole);
         }
         self.set_room(room);
         Reply::Done
+    }
+
+    /// Withholds the room, as behind a gap, where a list of its members lacks somebody who
+    /// is taken for one: it tells of others who may have come when they were out.
+    fn withhold_from_unlisted(&mut self, room: &mut Room, list: &WholeList) {
+        let is_unlisted = |user: &UserNumber| {
+            let id = self.ledger.world.user_id(*user);
+            let is_known = |it: UserRoomRecord| {
+                it.membership == Membership::Join
+                    && it.since <= list.knew.0
+                    && it.vouched >= room.last_gap.0
+            };
+            id.is_some_and(|id| !list.user_ids.contains(&**id))
+                && self.user_room(*user, room).is_some_and(is_known)
+        };
+        if room.local_users.keys().any(is_unlisted) {
+            let gap = self.next();
+            self.note_gap(room, gap.0);
+        }
     }
 
     /// Puts the room's state in doubt where it has somebody in the room whom the

@@ -132,7 +132,7 @@ pub struct MemberList {
     pub room: RoomNumber,
     /// Member events, state only.
     pub events: Vec<SyncEvent>,
-    /// Whom the whole list has, where this is the last part of it.
+    /// Whom the whole list has, where this is one or a part of one.
     pub whole: Option<WholeList>,
 }
 
@@ -144,7 +144,9 @@ pub struct WholeList {
     /// The homeserver knew everything up to this number when it was asked.
     pub knew: Sequence,
     /// The user ids.
-    pub user_ids: BTreeSet<String>,
+    pub user_ids: Arc<BTreeSet<String>>,
+    /// Whether this is the last part of it.
+    pub is_last: bool,
 }
 
 /// See [`Command::State`]; [`RoomState::in_parts`] makes them.

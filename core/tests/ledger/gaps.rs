@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 
 use luge_core::{
     id::Sequence,
-    ledger::{Command, LedgerLimits, Polled},
+    ledger::{Command, LedgerLimits, MemberList, Polled},
     record::Membership,
     upstream::{RoomBatch, SyncBatch},
 };
 use serde_json::json;
 
 use crate::table::{
-    BOB, Books, ROOM, Who, joined, kick, left, limited, member_after, message, messages, name,
-    shared_by_two, with_state,
+    ALICE, BOB, Books, ROOM, Who, joined, kick, left, limited, member, member_after, message,
+    messages, name, shared_by_two, with_state,
 };
 
 /// A room that two have been told of up to `m4`, each in two answers.
@@ -248,4 +248,37 @@ fn without_a_gap_nobody_waits_for_anybody() {
     assert_eq!(books.visible(bob), [&BEFORE[..], &["m5"]].concat());
     books.poll(bob, vec![joined(messages(&["m5"]))]);
     assert_eq!(books.of_user(bob), before);
+}
+
+#[test]
+fn a_list_of_members_shows_who_has_come_to_nobody_whom_it_lacks_unless_vouched_for() {
+    for at_once in [1, 100] {
+        let (mut books, [alice, bob]) = shared();
+        let (who, room) = ((alice.user, books.world.sequence), books.number());
+        let [mallory, others] = ["@mallory:example.org", ALICE].map(|user_id| (user_id, "join"));
+        let [mallory, others] =
+            [("join20", mallory), ("join1", others)].map(|(id, (user, is))| member(id, user, is));
+        for part in MemberList::in_parts(room, who, &[mallory, others], at_once) {
+            books.apply(Command::Members(part));
+            assert_eq!(books.member_of(bob, "@mallory:example.org"), None, "{at_once}");
+        }
+        assert!(books.room().members_complete);
+        // He may be there after all, and of a homeserver of several processes one be late.
+        books.poll_twice(alice);
+        books.poll_twice(bob);
+        for who in [alice, bob] {
+            let told = books.member_of(who, "@mallory:example.org");
+            assert_eq!(told.as_deref(), Some("join20"), "{at_once}");
+        }
+    }
+}
+
+#[test]
+fn a_list_of_members_that_has_everybody_withholds_nothing() {
+    let (mut books, [alice, bob]) = shared();
+    let (who, room) = ((alice.user, books.world.sequence), books.number());
+    let events = [member("join1", ALICE, "join"), member("join2", BOB, "join")];
+    let parts = MemberList::in_parts(room, who, &events, 1);
+    parts.into_iter().for_each(|part| drop(books.apply(Command::Members(part))));
+    assert_eq!(books.visible(bob), BEFORE);
 }

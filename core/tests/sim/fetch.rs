@@ -1,5 +1,7 @@
 //! What the homeserver gives apart from `/sync`, at the moment that it is asked.
 
+use std::collections::BTreeSet;
+
 use luge_core::{
     connection::{HistoryWant, Want},
     id::RoomNumber,
@@ -84,8 +86,10 @@ impl Simulation {
         let events = events(of, &indices);
         self.tell_members(number, &indices, heard);
         let whole = complete.then(|| {
-            let user_ids = events.iter().filter_map(|event| event.state_key.clone()).collect();
-            WholeList { user: order.user, knew: order.knew, user_ids }
+            let user_ids: BTreeSet<String> =
+                events.iter().filter_map(|event| event.state_key.clone()).collect();
+            let (user, knew, user_ids) = (order.user, order.knew, user_ids.into());
+            WholeList { user, knew, user_ids, is_last: true }
         });
         Command::Members(MemberList { room, events, whole })
     }
