@@ -1,11 +1,12 @@
 //! What comes apart from sync answers: members, tokens for paging back,
 //! connections, forgotten rooms.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     command::{ConnectionWrite, MemberList, Reply, WholeList},
     fold::Fold,
+    summary::content,
 };
 use crate::{
     id::{RoomNumber, Sequence, UserNumber},
@@ -25,8 +26,9 @@ impl MemberList {
         events: &[SyncEvent],
         at_once: usize,
     ) -> Vec<Self> {
-        let user_ids: BTreeSet<String> =
-            events.iter().filter_map(|event| event.state_key.clone()).collect();
+        let is_joined = |event: &SyncEvent| content(&event.json).text("membership") == Some("join");
+        let listed = |event: &SyncEvent| Some((event.state_key.clone()?, is_joined(event)));
+        let user_ids: BTreeMap<String, bool> = events.iter().filter_map(listed).collect();
         let user_ids = Arc::new(user_ids);
         let part = |(events, is_last): (&[SyncEvent], bool)| {
             let whole = WholeList { user, knew, user_ids: Arc::clone(&user_ids), is_last };
@@ -43,7 +45,10 @@ impl Fold<'_> {
         let Some(room) = self.ledger.world.room(list.room) else { return Reply::Done };
         let mut room = (**room).clone();
         if let Some(whole) = &list.whole {
-            self.withhold_from_unlisted(&mut room, whole);
+            let is_in = |id: &str| whole.user_ids.get(id) == Some(&true);
+            self.withhold_unless(&mut room, whole.knew, is_in);
+        } else if self.is_newer_than_told(&room, &list.events) {
+            self.open_gap_here(&mut room);
         }
         self.fetched_members(&mut room, &list.events);
         if let Some(whole) = list.whole.as_ref().filter(|whole| whole.is_last) {
@@ -54,23 +59,47 @@ impl Fold<'_> {
         Reply::Done
     }
 
-    /// Withholds the room, as behind a gap, where a list of its members lacks somebody who
-    /// is taken for one: it tells of others who may have come when they were out.
-    fn withhold_from_unlisted(&mut self, room: &mut Room, list: &WholeList) {
+    /// Withholds the room, as behind a gap, where a list of who is in it lacks somebody who
+    /// is taken for a member, and was when it was asked for: it tells of others who may
+    /// have come when they were out.
+    pub(super) fn withhold_unless(
+        &mut self,
+        room: &mut Room,
+        knew: Sequence,
+        is_in: impl Fn(&str) -> bool,
+    ) {
         let is_unlisted = |user: &UserNumber| {
             let id = self.ledger.world.user_id(*user);
             let is_known = |it: UserRoomRecord| {
                 it.membership == Membership::Join
-                    && it.since <= list.knew.0
+                    && it.since <= knew.0
                     && it.vouched >= room.last_gap.0
             };
-            id.is_some_and(|id| !list.user_ids.contains(&**id))
-                && self.user_room(*user, room).is_some_and(is_known)
+            id.is_some_and(|id| !is_in(id)) && self.user_room(*user, room).is_some_and(is_known)
         };
         if room.local_users.keys().any(is_unlisted) {
-            let gap = self.next();
-            self.note_gap(room, gap.0);
+            self.open_gap_here(room);
         }
+    }
+
+    /// Whether single member events, of whom nobody has told, were sent after all that
+    /// was told of the room, by the clocks of those who sent them: somebody may have
+    /// been put out in between.
+    fn is_newer_than_told(&self, room: &Room, events: &[SyncEvent]) -> bool {
+        let last = Place { timeline: true, sequence: room.last_event.0 };
+        let told_ms = self.event(room.number, last).map(|event| event.origin_server_ts);
+        let is_new = |event: &SyncEvent| {
+            let user_id = event.state_key.as_deref().unwrap_or_default();
+            told_ms.is_some_and(|told_ms| event.origin_server_ts > told_ms)
+                && self.member(room, user_id).is_none()
+        };
+        events.iter().any(is_new)
+    }
+
+    /// Notes that what is told from here on may be nothing for who is taken for a member.
+    fn open_gap_here(&mut self, room: &mut Room) {
+        let gap = self.next();
+        self.note_gap(room, gap.0);
     }
 
     /// Puts the room's state in doubt where it has somebody in the room whom the
@@ -82,7 +111,7 @@ impl Fold<'_> {
                 member.kind == *MEMBER
                     && member.changed.to_native() <= list.knew.0
                     && member.membership.as_deref() != Some("leave")
-                    && !list.user_ids.contains(member.state_key.as_str())
+                    && !list.user_ids.contains_key(member.state_key.as_str())
                     && room.lone_end(&member.state_key).is_none()
             });
             !is_doubtful

@@ -1,6 +1,9 @@
 //! What the ledger is asked, and what it answers.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     id::{DeviceNumber, RoomNumber, Sequence, UserNumber},
@@ -143,8 +146,8 @@ pub struct WholeList {
     pub user: UserNumber,
     /// The homeserver knew everything up to this number when it was asked.
     pub knew: Sequence,
-    /// The user ids.
-    pub user_ids: Arc<BTreeSet<String>>,
+    /// The user ids, and whether each is joined.
+    pub user_ids: Arc<BTreeMap<String, bool>>,
     /// Whether this is the last part of it.
     pub is_last: bool,
 }
@@ -160,6 +163,9 @@ pub struct RoomState {
     pub knew: Sequence,
     /// State events.
     pub events: Vec<SyncEvent>,
+    /// Where more parts follow: who is joined by all of them. The last one alone puts
+    /// out who is not.
+    pub joined: Option<Arc<BTreeSet<String>>>,
     /// With the last part: what there is altogether. What is not in it is gone.
     pub whole: Option<WholeState>,
 }

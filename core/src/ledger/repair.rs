@@ -5,7 +5,7 @@
 //! reset took away, nor of members that moved in a gap. What came after the
 //! state was asked for is newer than it, and stays.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     command::{Reply, RoomState},
@@ -46,7 +46,7 @@ impl RoomState {
         events: Vec<SyncEvent>,
     ) -> Option<Vec<Self>> {
         let mut whole = WholeState::default();
-        let mut is_joined = false;
+        let mut joined = BTreeSet::new();
         for event in &events {
             let Some(state_key) = &event.state_key else { continue };
             if event.kind == MEMBER {
@@ -54,7 +54,7 @@ impl RoomState {
                 match membership.text("membership") {
                     Some("join") => {
                         whole.joined_count += 1;
-                        is_joined |= state_key == user_id;
+                        joined.insert(state_key.clone());
                     }
                     Some("invite") => whole.invited_count += 1,
                     _ => {}
@@ -63,13 +63,21 @@ impl RoomState {
             whole.entries.insert((event.kind.clone(), state_key.clone()));
         }
         let has_create = whole.entries.contains(&("m.room.create".to_owned(), String::new()));
-        if !is_joined || !has_create {
+        if !joined.contains(user_id) || !has_create {
             return None;
         }
-        let part =
-            |events: &[SyncEvent]| Self { room, user, knew, events: events.to_vec(), whole: None };
+        let joined = Arc::new(joined);
+        let part = |events: &[SyncEvent]| Self {
+            room,
+            user,
+            knew,
+            events: events.to_vec(),
+            joined: Some(Arc::clone(&joined)),
+            whole: None,
+        };
         let mut parts: Vec<Self> = events.chunks(ENTRIES_AT_ONCE).map(part).collect();
         if let Some(last) = parts.last_mut() {
+            last.joined = None;
             last.whole = Some(whole);
         }
         Some(parts)
@@ -81,6 +89,9 @@ impl Fold<'_> {
     pub(super) fn room_state(&mut self, state: RoomState) -> Reply {
         let Some(room) = self.ledger.world.room(state.room) else { return Reply::Done };
         let mut room = (**room).clone();
+        if let Some(joined) = &state.joined {
+            self.withhold_unless(&mut room, state.knew, |id| joined.contains(id));
+        }
         let counts = (room.joined_count, room.invited_count);
         for event in &state.events {
             let Some(state_key) = event.state_key.as_deref() else { continue };

@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 
 use luge_core::{
     id::Sequence,
-    ledger::{Command, LedgerLimits, MemberList, Polled},
+    ledger::{Command, LedgerLimits, MemberList, Polled, RoomState},
     record::Membership,
     upstream::{RoomBatch, SyncBatch},
 };
 use serde_json::json;
 
 use crate::table::{
-    ALICE, BOB, Books, ROOM, Who, joined, kick, left, limited, member, member_after, message,
-    messages, name, shared_by_two, with_state,
+    ALICE, BOB, Books, ROOM, Who, create, joined, kick, left, limited, member, member_after,
+    message, messages, name, shared_by_two, with_state,
 };
 
 /// A room that two have been told of up to `m4`, each in two answers.
@@ -281,4 +281,50 @@ fn a_list_of_members_that_has_everybody_withholds_nothing() {
     let parts = MemberList::in_parts(room, who, &events, 1);
     parts.into_iter().for_each(|part| drop(books.apply(Command::Members(part))));
     assert_eq!(books.visible(bob), BEFORE);
+}
+
+#[test]
+fn a_list_that_has_somebody_as_banned_is_as_one_that_lacks_them() {
+    let (mut books, [alice, bob]) = shared();
+    let (who, room) = ((alice.user, books.world.sequence), books.number());
+    let mut events = vec![member("join20", "@mallory:example.org", "join")];
+    events.extend([member("join1", ALICE, "join"), member("ban11", BOB, "ban")]);
+    for part in MemberList::in_parts(room, who, &events, 1) {
+        books.apply(Command::Members(part));
+        assert_eq!(books.member_of(bob, "@mallory:example.org"), None);
+    }
+}
+
+#[test]
+fn a_single_member_who_is_newer_than_all_that_was_told_is_shown_to_who_is_vouched_for() {
+    for (id, is_newer) in [("join20", true), ("join2", false)] {
+        let (mut books, [_, bob]) = shared();
+        let events = vec![member(id, "@mallory:example.org", "join")];
+        books.apply(Command::Members(MemberList { room: books.number(), events, whole: None }));
+        let told = books.member_of(bob, "@mallory:example.org");
+        assert_eq!(told.is_none(), is_newer, "{id}");
+        books.poll_twice(bob);
+        assert_eq!(books.member_of(bob, "@mallory:example.org").as_deref(), Some(id));
+    }
+}
+
+#[test]
+fn the_first_part_of_a_state_shows_who_has_come_to_nobody_whom_the_whole_lacks() {
+    let (mut books, [alice, bob]) = shared();
+    let room = books.number();
+    let mut events = vec![create(), member("join1", ALICE, "join")];
+    events.push(name("name20", &json!("later")));
+    events.extend((0..5_000).map(|n| {
+        let user_id = format!("@u{n}:example.org");
+        member(&format!("join{}", 100 + n), &user_id, "join")
+    }));
+    let who = (room, alice.user);
+    let parts = RoomState::in_parts(who, ALICE, books.world.sequence, events).unwrap();
+    assert!(parts.len() > 1);
+    for part in parts {
+        books.apply(Command::State(Box::new(part)));
+        assert!(!books.sees_state(bob, "m.room.name", ""));
+    }
+    books.poll_twice(alice);
+    assert!(books.sees_state(alice, "m.room.name", ""));
 }

@@ -1,11 +1,9 @@
 //! What the homeserver gives apart from `/sync`, at the moment that it is asked.
 
-use std::collections::BTreeSet;
-
 use luge_core::{
     connection::{HistoryWant, Want},
     id::RoomNumber,
-    ledger::{Command, History, MemberList, RoomState, WholeList},
+    ledger::{Command, History, MemberList, RoomState},
     shard::{Event, FetchOrder, FetchOutcome},
     upstream::{Limits, SyncEvent, parse_event},
 };
@@ -85,13 +83,12 @@ impl Simulation {
         let indices: Vec<usize> = members.collect();
         let events = events(of, &indices);
         self.tell_members(number, &indices, heard);
-        let whole = complete.then(|| {
-            let user_ids: BTreeSet<String> =
-                events.iter().filter_map(|event| event.state_key.clone()).collect();
-            let (user, knew, user_ids) = (order.user, order.knew, user_ids.into());
-            WholeList { user, knew, user_ids, is_last: true }
-        });
-        Command::Members(MemberList { room, events, whole })
+        if !complete {
+            return Command::Members(MemberList { room, events, whole: None });
+        }
+        let who = (order.user, order.knew);
+        let list = MemberList::in_parts(room, who, &events, usize::MAX).pop();
+        Command::Members(list.expect("a list has one part at least"))
     }
 
     fn state(

@@ -128,14 +128,17 @@ async fn members(
     );
     let body = get(homeserver, order, &path).await?;
     // A member list may be long: it is not parsed on the shard.
-    let parse = move || upstream::parse_events(&body, "chunk", &Limits::default()).ok();
-    let (events, set_asides) = parsed(taker.off_shard(parse).await.flatten())?;
+    let who = (order.user, order.knew);
+    let parse = move || {
+        let (events, set_asides) =
+            upstream::parse_events(&body, "chunk", &Limits::default()).ok()?;
+        Some((MemberList::in_parts(room, who, &events, MEMBERS_AT_ONCE), set_asides))
+    };
+    let (lists, set_asides) = parsed(taker.off_shard(parse).await.flatten())?;
     if set_asides.count > 0 {
         let count = set_asides.count;
         tracing::warn!(room_id = &*order.room_id, count, "malformed members set aside");
     }
-    let who = (order.user, order.knew);
-    let lists = MemberList::in_parts(room, who, &events, MEMBERS_AT_ONCE);
     Ok(lists.into_iter().map(Command::Members).collect())
 }
 
