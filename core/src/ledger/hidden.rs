@@ -28,7 +28,9 @@ impl Fold<'_> {
         let user_id = self.ledger.world.user_id(poll.user)?;
         let came = batch.timeline.iter().rposition(|event| begins_stay(event, user_id))?;
         // Nothing lies between a room's creation and its creator's coming.
-        let is_creator = came == 1 && batch.timeline[0].kind == "m.room.create";
+        let created =
+            |event: &SyncEvent| event.kind == "m.room.create" && *event.sender == **user_id;
+        let is_creator = came == 1 && created(&batch.timeline[0]);
         let told = batch.state.iter().chain(&batch.timeline);
         let told_hides = told.filter(|event| event.kind == HISTORY_VISIBILITY).any(hides);
         (came > 0 && !is_creator && (told_hides || self.hides_history(room))).then_some(came)

@@ -16,8 +16,10 @@ fn room(visibility: &str) -> (Books, [Who; 3]) {
     let mut books = Books::new();
     let [alice, bob, eve] = [ALICE, BOB, EVE].map(|user_id| books.sign_in(user_id, "A"));
     let visible = json!({ "history_visibility": visibility });
+    let mut created = create();
+    ALICE.clone_into(&mut created.sender);
     let timeline = vec![
-        create(),
+        created,
         member("join1", ALICE, "join"),
         event("visible2", "m.room.history_visibility", Some(""), &visible),
         member("join3", BOB, "join"),
@@ -109,4 +111,44 @@ fn history_with_holes_closes_no_gap() {
         let (shown, is_limited) = books.newest(who, 10);
         assert_eq!((&*shown, is_limited), (&["join9".to_owned(), "m10".to_owned()][..], true));
     }
+}
+
+/// Goal: whoever makes a room sees it from its beginning, and others see where a
+/// newcomer's answer is all that is known of one.
+#[test]
+fn a_room_begins_with_its_creation_for_its_creator_alone() {
+    for (creator, expected) in [
+        (EVE, (vec!["create0", "join1", "visible2", "m3"], false)),
+        (ALICE, (vec!["join1", "visible2", "m3"], true)),
+    ] {
+        let mut books = Books::new();
+        let eve = books.sign_in(EVE, "A");
+        let mut created = create();
+        creator.clone_into(&mut created.sender);
+        let hides = json!({ "history_visibility": "invited" });
+        let mut timeline = vec![created, member("join1", EVE, "join")];
+        timeline.push(event("visible2", "m.room.history_visibility", Some(""), &hides));
+        timeline.push(message("m3"));
+        books.poll(eve, vec![joined(timeline)]);
+        let (shown, is_limited) = books.newest(eve, 10);
+        assert_eq!((shown.iter().map(|id| &**id).collect::<Vec<_>>(), is_limited), expected);
+    }
+}
+
+/// Goal: a page of history goes as far back as who it is for has been there.
+#[test]
+fn history_ends_where_its_user_came() {
+    let (mut books, [_, _, eve]) = room("joined");
+    books.poll(eve, vec![limited(messages(&["m10", "m11"]))]);
+    let before = books.sequence("m10");
+    let topic = event("topic7", "m.room.topic", Some(""), &json!({ "topic": "t" }));
+    let events = vec![message("m9"), member("join8", EVE, "join"), topic];
+    let end = Some("further".to_owned());
+    let history = History { room: books.number(), user: eve.user, before, events, end };
+    books.apply(Command::History(Box::new(history)));
+    let (shown, is_limited) = books.newest(eve, 10);
+    assert_eq!(
+        (&*shown, is_limited),
+        (&["join8", "m9", "m10", "m11"].map(str::to_owned)[..], true)
+    );
 }
