@@ -49,7 +49,11 @@
 //!     move |_context| async move {
 //!         let address = socket.address();
 //!         let (outbox, inbox) = mailbox::inbox::<Event>(1024);
-//!         drop(time::ticker(Duration::from_millis(100), outbox.clone(), Event::Tick));
+//!         let pace = time::Pace {
+//!             at_least: Duration::from_millis(50),
+//!             at_most: Duration::from_secs(1),
+//!         };
+//!         let (_ticker, _ticks) = time::Ticker::start(pace, outbox.clone(), Event::Tick);
 //!         drop(task::spawn(turn::run(Greeter { greeted: 0 }, inbox)));
 //!
 //!         let handler = move |_request: ::http::Request<http::Incoming>, _peer| {

@@ -17,10 +17,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use crate::{
-    mailbox::{Outbox, SendError},
-    task::{self, Task},
-};
+mod ticker;
+
+pub use ticker::{Pace, Tick, Ticker};
+
+use crate::task;
 
 /// Deadlines closer together than this are served by one wake-up of the shard.
 pub const GRAIN: Duration = Duration::from_millis(4);
@@ -45,6 +46,12 @@ pub mod clock {
     pub fn now_ms() -> u64 {
         let (instant, wall) = start();
         u64::try_from((*wall + instant.elapsed()).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The moment of a time that [`now_ms`] tells, or will tell; one before the start is the start.
+    pub fn instant(unix_ms: u64) -> Instant {
+        let (instant, wall) = start();
+        *instant + Duration::from_millis(unix_ms).saturating_sub(*wall)
     }
 
     /// CPU time that this thread has used, in user mode and in the kernel.
@@ -96,53 +103,6 @@ pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Outp
         Pin::new(&mut sleep).poll(context).map(|()| Err(Elapsed))
     })
     .await
-}
-
-/// What a ticker tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tick {
-    /// Unix milliseconds.
-    pub now_ms: u64,
-    /// How late this tick is: the shard's stall detector.
-    pub late_ms: u64,
-    /// CPU time of the shard's thread since the tick before, in milliseconds. Where a tick is late,
-    /// it tells whether the shard computed for that long, or whether others had the CPU.
-    pub cpu_ms: u64,
-}
-
-/// Sends one event every `period` into an inbox, until the inbox is closed. A tick that finds the
-/// inbox full is left out: its next one says the same. Every shard should have a ticker: it turns a
-/// wake-up lost between threads, should there ever be one, into a hiccup.
-pub fn ticker<E: 'static>(
-    period: Duration,
-    outbox: Outbox<E>,
-    mut event: impl FnMut(Tick) -> E + 'static,
-) -> Task<()> {
-    task::spawn(async move {
-        let mut due = Instant::now() + period;
-        let mut cpu_before = clock::thread_cpu();
-        loop {
-            sleep_until(due).await;
-            let cpu = clock::thread_cpu();
-            let tick = Tick {
-                now_ms: clock::now_ms(),
-                late_ms: whole_ms(due.elapsed()),
-                cpu_ms: whole_ms(cpu.saturating_sub(cpu_before)),
-            };
-            cpu_before = cpu;
-            if let Err(SendError::Closed(_)) = outbox.try_send(event(tick)) {
-                return;
-            }
-            due += period;
-            if due < Instant::now() {
-                due = Instant::now() + period;
-            }
-        }
-    })
-}
-
-fn whole_ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Sleep {
@@ -323,7 +283,7 @@ mod tests {
     use futures_util::future::{join_all, pending};
 
     use super::*;
-    use crate::{driver::Driver, mailbox};
+    use crate::driver::Driver;
 
     #[test]
     fn clock_tells_unix_milliseconds_and_never_goes_back() {
@@ -368,49 +328,6 @@ mod tests {
                 })
                 .unwrap();
             TIMERS.with(|timers| assert!(timers.deadlines.borrow().is_empty()));
-        }
-    }
-
-    #[test]
-    fn ticker_ticks_until_its_inbox_is_closed() {
-        for driver in Driver::available() {
-            driver
-                .block_on(async {
-                    let (outbox, inbox) = mailbox::inbox(4);
-                    let ticker = ticker(Duration::from_millis(2), outbox, |tick| tick.now_ms);
-                    let mut ticks = Vec::new();
-                    while ticks.len() < 3 {
-                        let mut batch = Vec::new();
-                        inbox.fill(&mut batch).await.unwrap();
-                        ticks.append(&mut batch);
-                    }
-                    assert!(ticks.is_sorted());
-                    drop(inbox);
-                    ticker.await;
-                })
-                .unwrap();
-        }
-    }
-
-    #[test]
-    fn ticks_account_for_the_cpu_time_of_their_thread() {
-        for driver in Driver::available() {
-            driver
-                .block_on(async {
-                    let (outbox, inbox) = mailbox::inbox(16);
-                    let ticker = ticker(Duration::from_millis(2), outbox, |tick| tick);
-                    let mut ticks = Vec::new();
-                    inbox.fill(&mut ticks).await.unwrap();
-                    ticks.clear();
-                    let until = clock::thread_cpu() + Duration::from_millis(20);
-                    while clock::thread_cpu() < until {}
-                    inbox.fill(&mut ticks).await.unwrap();
-                    let told: u64 = ticks.iter().map(|tick| tick.cpu_ms).sum();
-                    assert!(told >= 20, "{ticks:?}");
-                    drop(inbox);
-                    ticker.await;
-                })
-                .unwrap();
         }
     }
 }

@@ -23,7 +23,7 @@ use luge_io::{
     shards::{self, ShardContext, ShardError, Shards},
     stop::Stop,
     task,
-    time::{self, clock},
+    time::{Pace, Ticker, clock},
     tls, turn,
 };
 use luge_store::{Options, Secrets, Store};
@@ -258,7 +258,7 @@ fn front_config(config: &Config) -> Result<FrontConfig, StartError> {
 }
 
 /// How often time moves on for a shard.
-const TICK: Duration = Duration::from_millis(50);
+const PACE: Pace = Pace { at_least: Duration::from_millis(50), at_most: Duration::from_secs(1) };
 
 /// One shard, from its start to its end.
 async fn run_shard(
@@ -283,9 +283,9 @@ async fn run_shard(
     let server = http::serve(socket, endpoint, server_config, stop.clone());
     let server = task::spawn(server);
     let Some(own) = parts.shards.own(context.index) else { return };
-    drop(time::ticker(TICK, own.clone(), Message::Tick));
+    let (ticker, _ticks) = Ticker::start(PACE, own.clone(), Message::Tick);
     let ports = ports(&parts, own, homeserver);
-    let driver = driver(&parts, context, Rc::clone(&ports), stop);
+    let driver = driver(&parts, context, Rc::clone(&ports), ticker, stop);
     drop(parts);
     if let Err(error) = turn::run(driver, inbox).await {
         tracing::error!(%error, "a shard cannot go on: ending; start Luge again");
@@ -340,7 +340,13 @@ fn ports(parts: &Parts, inbox: Outbox<Message>, homeserver: Homeserver) -> Rc<Po
     })
 }
 
-fn driver(parts: &Parts, context: ShardContext, ports: Rc<Ports>, stop: Stop) -> Driver {
+fn driver(
+    parts: &Parts,
+    context: ShardContext,
+    ports: Rc<Ports>,
+    ticker: Ticker,
+    stop: Stop,
+) -> Driver {
     let mut limits = parts.config.shard_limits.clone();
     // The limit is the server's; each shard has its share of it.
     limits.initial_syncs_max = limits.initial_syncs_max.div_ceil(context.count);
@@ -348,5 +354,5 @@ fn driver(parts: &Parts, context: ShardContext, ports: Rc<Ports>, stop: Stop) ->
     let start_ms = parts.start_ms + context.index as u64;
     let shard = Shard::new(limits, parts.ledger.world(), start_ms, parts.secret);
     let patience = Duration::from_millis(parts.config.limits.stop_timeout_ms);
-    Driver::new(shard, parts.store.clone(), ports, stop, patience)
+    Driver::new(shard, parts.store.clone(), ports, ticker, stop, patience)
 }

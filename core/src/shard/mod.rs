@@ -175,6 +175,21 @@ impl Shard {
         left
     }
 
+    /// When a tick has something to do, unix milliseconds; one before does nothing.
+    /// It changes with what else comes in.
+    pub fn due_ms(&self) -> u64 {
+        let due = [
+            self.deadlines.first().map(|(at, _)| *at),
+            self.wakes.first().map(|(at, ..)| *at),
+            self.looks.first().map(|(at, _)| *at),
+            self.repairs_due_ms(),
+            self.rooms_check_due_ms(),
+            Some(self.next_save_ms),
+            Some(self.next_sweep_ms),
+        ];
+        due.into_iter().flatten().min().unwrap_or(u64::MAX)
+    }
+
     /// Requests that are held.
     pub fn held_count(&self) -> usize {
         self.held.len()

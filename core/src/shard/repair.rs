@@ -72,9 +72,16 @@ impl Shard {
         rooms.into_iter().for_each(|room| self.note_suspect(user, room));
     }
 
+    /// When the next room's turn comes; `None` where none may be fetched now.
+    pub(super) fn repairs_due_ms(&self) -> Option<u64> {
+        let has_place = self.repairs.in_flight.len() < self.limits.repairs_in_flight_max;
+        let due = self.repairs.due.first().filter(|_| has_place && !self.stopping);
+        due.map(|(due_ms, _)| *due_ms)
+    }
+
     /// Has the state of rooms fetched whose turn has come.
     pub(super) fn repair_due(&mut self, out: &mut Effects) {
-        while !self.stopping && self.repairs.in_flight.len() < self.limits.repairs_in_flight_max {
+        while self.repairs_due_ms().is_some() {
             let Some((room, waiting)) = self.repairs.pop_due(self.now_ms) else { break };
             self.repair(room, waiting, out);
         }

@@ -56,12 +56,23 @@ impl Shard {
         self.rooms_checks.due.remove(&(due_ms, user));
     }
 
+    /// Whose rooms are next; `None` where none may be compared now.
+    fn next_rooms_check(&self) -> Option<(u64, UserNumber)> {
+        let has_place = self.rooms_checks.in_flight.len() < self.limits.repairs_in_flight_max;
+        self.rooms_checks.due.first().copied().filter(|_| has_place && !self.stopping)
+    }
+
+    /// When the next rooms are to be compared; `None` where none may be now.
+    pub(super) fn rooms_check_due_ms(&self) -> Option<u64> {
+        self.next_rooms_check().map(|(due_ms, _)| due_ms)
+    }
+
     /// Has the rooms of those compared whose turn has come.
     pub(super) fn check_rooms_due(&mut self, out: &mut Effects) {
-        let in_flight_max = self.limits.repairs_in_flight_max;
-        while !self.stopping && self.rooms_checks.in_flight.len() < in_flight_max {
-            let due = self.rooms_checks.due.first().copied();
-            let Some((_, user)) = due.filter(|(due_ms, _)| *due_ms <= self.now_ms) else { break };
+        while let Some((due_ms, user)) = self.next_rooms_check() {
+            if due_ms > self.now_ms {
+                break;
+            }
             self.plan_rooms_check(user);
             let Some(on_shard) = self.users.get_mut(&user) else { continue };
             let polled = |device: &&super::device::Device| device.poller.phase != Phase::Idle;

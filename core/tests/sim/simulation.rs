@@ -348,8 +348,12 @@ impl Simulation {
         if let Event::Delta(delta) = &event {
             self.versions[shard] = self.versions[shard].max(delta.world.version);
         }
+        let is_tick = matches!(event, Event::Tick(_));
+        let early = is_tick && self.now_ms < self.shards[shard].due_ms();
         let mut effects = Vec::new();
         self.shards[shard].apply(event, self.book.tables(), &mut effects);
+        assert!(!early || effects.is_empty(), "a tick before anything is due does nothing");
+        assert!(!is_tick || self.now_ms < self.shards[shard].due_ms(), "a tick does what is due");
         if self.random.chance(800) {
             self.shards[shard].settle(self.book.tables(), &mut effects);
         }

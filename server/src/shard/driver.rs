@@ -8,7 +8,7 @@ use luge_core::{
 };
 use luge_io::{
     stop::Stop,
-    time::{Tick, clock},
+    time::{Tick, Ticker, clock},
     turn::{Flow, Machine},
 };
 use luge_store::Store;
@@ -22,21 +22,23 @@ pub struct Driver {
     effects: Effects,
     store: Store,
     ports: Rc<Ports>,
+    ticker: Ticker,
     /// Ends the shard's listener.
     stop: Stop,
     stop_patience: std::time::Duration,
 }
 
 impl Driver {
-    /// A driver for `shard`.
+    /// A driver for `shard`, which the ticker wakes.
     pub fn new(
         shard: Shard,
         store: Store,
         ports: Rc<Ports>,
+        ticker: Ticker,
         stop: Stop,
         stop_patience: std::time::Duration,
     ) -> Self {
-        Self { shard, effects: Effects::new(), store, ports, stop, stop_patience }
+        Self { shard, effects: Effects::new(), store, ports, ticker, stop, stop_patience }
     }
 
     fn event(&self, message: Message) -> Option<Event> {
@@ -106,7 +108,11 @@ impl Machine for Driver {
             tracing::error!(%error, "a shard cannot read the store: ending; start Luge again");
             std::process::exit(1);
         }
-        match self.ports.perform(&mut self.effects) {
+        let flow = self.ports.perform(&mut self.effects);
+        // The soonest tick that there may be offers the ledger again what it did not take.
+        let due_ms = if self.ports.is_behind() { 0 } else { self.shard.due_ms() };
+        self.ticker.wanted_at(clock::instant(due_ms));
+        match flow {
             Flow::Continue if left => Flow::Again,
             flow => flow,
         }

@@ -131,6 +131,11 @@ impl Ports {
         if done { Flow::Stop } else { Flow::Continue }
     }
 
+    /// Whether commands wait for a ledger that took none a moment ago.
+    pub fn is_behind(&self) -> bool {
+        !self.backlog.borrow().is_empty()
+    }
+
     /// Has a command wait for the ledger. Where too many do, those go that cost
     /// nothing but work: an acknowledgement comes again with the client's next
     /// request, a connection is written again when it next changes.
