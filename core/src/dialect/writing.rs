@@ -1,8 +1,12 @@
 //! Writing what the dialects write alike.
 
+use std::sync::Arc;
+
 use crate::{
     json::{push_comma, push_display, push_free_key, push_key, push_string},
-    response::{AccountData, E2ee, Extensions, List, Mention, Objects, Response, Room, ToDevice},
+    response::{
+        AccountData, E2ee, Extensions, List, Mention, Objects, Response, Room, Timeline, ToDevice,
+    },
     world::Hero,
 };
 
@@ -37,6 +41,31 @@ pub(super) fn entries<K: AsRef<str>, V>(
     out.push('}');
 }
 
+pub(super) fn push_rooms(
+    out: &mut String,
+    rooms: &[Room],
+    mut room: impl FnMut(&mut String, &Room),
+) {
+    push_key(out, "rooms");
+    out.push('{');
+    for it in rooms {
+        push_free_key(out, &it.room_id);
+        room(out, it);
+    }
+    out.push('}');
+}
+
+/// The rooms of a range, as both drafts have them.
+pub(super) fn write_sync(out: &mut String, range: (u64, u64), room_ids: &[Arc<str>]) {
+    let (from, to) = range;
+    push_display(out, format_args!(r#"{{"op":"SYNC","range":[{from},{to}],"room_ids":["#));
+    for room_id in room_ids {
+        push_comma(out);
+        push_string(out, room_id);
+    }
+    out.push_str("]}");
+}
+
 pub(super) fn push_number(out: &mut String, key: &str, number: Option<u64>) {
     if let Some(number) = number {
         push_key(out, key);
@@ -51,7 +80,14 @@ pub(super) fn push_objects(out: &mut String, key: &str, objects: &Objects) {
     }
 }
 
-pub(super) fn write_heroes(out: &mut String, heroes: &[Hero]) {
+pub(super) fn push_heroes(out: &mut String, room: &Room) {
+    if let Some(heroes) = room.heroes.as_ref().filter(|heroes| !heroes.is_empty()) {
+        push_key(out, "heroes");
+        write_heroes(out, heroes);
+    }
+}
+
+fn write_heroes(out: &mut String, heroes: &[Hero]) {
     out.push('[');
     for hero in heroes {
         push_comma(out);
@@ -67,6 +103,42 @@ pub(super) fn write_heroes(out: &mut String, heroes: &[Hero]) {
         out.push('}');
     }
     out.push(']');
+}
+
+/// The counts, the state and the timeline; `expanded` is the key that says that a longer timeline
+/// was asked for, in dialects that have one.
+pub(super) fn push_contents(out: &mut String, room: &Room, expanded: Option<&str>) {
+    push_number(out, "joined_count", room.joined_count);
+    push_number(out, "invited_count", room.invited_count);
+    push_objects(out, "required_state", &room.required_state);
+    if let Some(timeline) = &room.timeline {
+        push_timeline(out, timeline, expanded);
+    }
+}
+
+fn push_timeline(out: &mut String, timeline: &Timeline, expanded: Option<&str>) {
+    push_objects(out, "timeline", &timeline.events);
+    push_true(out, "limited", timeline.limited);
+    if let Some(prev_batch) = &timeline.prev_batch {
+        push_key(out, "prev_batch");
+        push_string(out, prev_batch);
+    }
+    if let Some(expanded) = expanded {
+        push_true(out, expanded, timeline.expanded);
+    }
+    push_number(out, "num_live", Some(timeline.num_live));
+}
+
+/// What both drafts have behind the timeline.
+pub(super) fn push_invite_and_unread(out: &mut String, room: &Room) {
+    if let Some(stripped) = &room.stripped {
+        push_key(out, "invite_state");
+        stripped.write(out);
+    }
+    if let Some((notifications, highlights)) = room.unread {
+        push_number(out, "notification_count", Some(notifications));
+        push_number(out, "highlight_count", Some(highlights));
+    }
 }
 
 pub(super) fn write_extensions(out: &mut String, extensions: &Extensions, typing: &str) {

@@ -2,11 +2,11 @@
 
 use crate::{
     dialect::writing::{
-        entries, estimate, push_mention, push_number, push_objects, push_true, write_extensions,
-        write_heroes,
+        entries, estimate, push_contents, push_heroes, push_invite_and_unread, push_mention,
+        push_number, push_rooms, push_true, write_extensions, write_sync,
     },
-    json::{push_comma, push_display, push_free_key, push_key, push_string},
-    response::{List, Mention, Response, Room, Timeline, Window},
+    json::{push_comma, push_display, push_key, push_string},
+    response::{List, Mention, Response, Room},
 };
 
 /// The response's body.
@@ -19,13 +19,7 @@ pub fn write(response: &Response) -> String {
         push_key(&mut out, "lists");
         entries(&mut out, &response.lists, write_list);
     }
-    push_key(&mut out, "rooms");
-    out.push('{');
-    for room in &response.rooms {
-        push_free_key(&mut out, &room.room_id);
-        write_room(&mut out, room);
-    }
-    out.push('}');
+    push_rooms(&mut out, &response.rooms, write_room);
     push_key(&mut out, "extensions");
     write_extensions(&mut out, &response.extensions, "typing");
     out.push('}');
@@ -40,17 +34,7 @@ fn write_list(out: &mut String, list: &List) {
     out.push('[');
     for window in &list.windows {
         push_comma(out);
-        write_window(out, window);
-    }
-    out.push_str("]}");
-}
-
-fn write_window(out: &mut String, window: &Window) {
-    let (from, to) = window.range;
-    push_display(out, format_args!(r#"{{"op":"SYNC","range":[{from},{to}],"room_ids":["#));
-    for room_id in &window.room_ids {
-        push_comma(out);
-        push_string(out, room_id);
+        write_sync(out, window.range, &window.room_ids);
     }
     out.push_str("]}");
 }
@@ -64,36 +48,10 @@ fn write_room(out: &mut String, room: &Room) {
         push_string(out, name);
     }
     push_mention(out, "avatar", &room.avatar);
-    if let Some(heroes) = room.heroes.as_ref().filter(|heroes| !heroes.is_empty()) {
-        push_key(out, "heroes");
-        write_heroes(out, heroes);
-    }
+    push_heroes(out, room);
     push_true(out, "is_dm", room.is_dm);
     push_number(out, "bump_stamp", room.bump_stamp);
-    push_number(out, "joined_count", room.joined_count);
-    push_number(out, "invited_count", room.invited_count);
-    push_objects(out, "required_state", &room.required_state);
-    if let Some(timeline) = &room.timeline {
-        write_timeline(out, timeline);
-    }
-    if let Some(stripped) = &room.stripped {
-        push_key(out, "invite_state");
-        stripped.write(out);
-    }
-    if let Some((notifications, highlights)) = room.unread {
-        push_number(out, "notification_count", Some(notifications));
-        push_number(out, "highlight_count", Some(highlights));
-    }
+    push_contents(out, room, Some("unstable_expanded_timeline"));
+    push_invite_and_unread(out, room);
     out.push('}');
-}
-
-fn write_timeline(out: &mut String, timeline: &Timeline) {
-    push_objects(out, "timeline", &timeline.events);
-    push_true(out, "limited", timeline.limited);
-    if let Some(prev_batch) = &timeline.prev_batch {
-        push_key(out, "prev_batch");
-        push_string(out, prev_batch);
-    }
-    push_true(out, "unstable_expanded_timeline", timeline.expanded);
-    push_number(out, "num_live", Some(timeline.num_live));
 }

@@ -4,12 +4,12 @@
 use super::TYPING;
 use crate::{
     dialect::writing::{
-        entries, estimate, push_mention, push_number, push_objects, push_true, write_extensions,
-        write_heroes,
+        entries, estimate, push_contents, push_heroes, push_mention, push_number, push_rooms,
+        push_true, write_extensions,
     },
-    json::{push_comma, push_free_key, push_key, push_string},
+    json::{push_comma, push_key, push_string},
     record::Membership,
-    response::{Response, Room, Timeline},
+    response::{Response, Room},
 };
 
 /// The response's body.
@@ -24,13 +24,7 @@ pub fn write(response: &Response) -> String {
         push_number(out, "count", Some(list.count));
         out.push('}');
     });
-    push_key(&mut out, "rooms");
-    out.push('{');
-    for room in &response.rooms {
-        push_free_key(&mut out, &room.room_id);
-        write_room(&mut out, room);
-    }
-    out.push('}');
+    push_rooms(&mut out, &response.rooms, write_room);
     push_key(&mut out, "extensions");
     write_extensions(&mut out, &response.extensions, TYPING);
     out.push('}');
@@ -68,32 +62,13 @@ fn write_member_fields(out: &mut String, room: &Room) {
     push_true(out, "initial", room.initial);
     push_mention(out, "name", &room.name);
     push_mention(out, "avatar", &room.avatar);
-    if let Some(heroes) = room.heroes.as_ref().filter(|heroes| !heroes.is_empty()) {
-        push_key(out, "heroes");
-        write_heroes(out, heroes);
-    }
+    push_heroes(out, room);
     let is_dm_told = if room.initial { room.is_dm } else { room.is_dm_changed };
     if is_dm_told {
         push_key(out, "is_dm");
         out.push_str(if room.is_dm { "true" } else { "false" });
     }
-    push_number(out, "joined_count", room.joined_count);
-    push_number(out, "invited_count", room.invited_count);
-    push_objects(out, "required_state", &room.required_state);
-    if let Some(timeline) = &room.timeline {
-        write_timeline(out, timeline);
-    }
-}
-
-fn write_timeline(out: &mut String, timeline: &Timeline) {
-    push_objects(out, "timeline", &timeline.events);
-    push_true(out, "limited", timeline.limited);
-    if let Some(prev_batch) = &timeline.prev_batch {
-        push_key(out, "prev_batch");
-        push_string(out, prev_batch);
-    }
-    push_true(out, "expanded_timeline", timeline.expanded);
-    push_number(out, "num_live", Some(timeline.num_live));
+    push_contents(out, room, Some("expanded_timeline"));
 }
 
 /// A kick is a leave that somebody else made.
