@@ -405,11 +405,23 @@ impl<'a> Gate<'a> {
 
     /// An entry of the current state, where it may be seen.
     pub fn state(&self, kind: &str, state_key: &str) -> Option<VisibleState> {
-        let archive =
-            self.view.get(Table::State, &key::state(self.room.number, kind, state_key))?;
-        let entry = StateRecord::access(archive)?;
-        let is_it = entry.kind == *kind && entry.state_key == *state_key;
-        is_it.then(|| self.visible_state(entry)).flatten()
+        let archive = self.view.get(Table::State, &key::state(self.room.number, kind, state_key));
+        let entry = archive.and_then(StateRecord::access);
+        match entry.filter(|it| it.kind == *kind && it.state_key == *state_key) {
+            Some(entry) => self.visible_state(entry),
+            None if kind == MEMBER => self.given_member(state_key),
+            None => None,
+        }
+    }
+
+    /// A member event that the homeserver gave the user when it was asked for it, and that
+    /// others are not shown yet.
+    fn given_member(&self, user_id: &str) -> Option<VisibleState> {
+        let aside = self.room.aside(user_id).filter(|_| self.is_joined())?;
+        let key = key::event_id(self.room.number, &aside.event_id);
+        let place = self.view.get(Table::EventIds, &key).and_then(key::place_from);
+        let place = place.filter(|_| aside.given_to.contains(&self.user.number))?;
+        Some(VisibleState { changed: aside.changed, json: self.event_json(place)? })
     }
 
     /// Visits the events of the entries in `ranges` of the state table that may

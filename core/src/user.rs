@@ -250,10 +250,9 @@ impl UserRoom {
     }
 
     /// Whether what the user's own poller says next lets more of the room be seen, also
-    /// where it says nothing: it vouches for them, or for the end of another's stay.
+    /// where it says nothing: it vouches for them, or for a member event of another's.
     pub fn is_waited_for(&self, room: &Room) -> bool {
-        self.membership == Membership::Join
-            && (self.is_withheld(room) || !room.lone_ends.is_empty())
+        self.membership == Membership::Join && (self.is_withheld(room) || !room.asides.is_empty())
     }
 
     /// Whether the user is joined for certain, and sees the room as it is.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use imbl::{OrdMap, Vector};
+use imbl::{OrdMap, OrdSet, Vector};
 
 use crate::{
     id::{RoomNumber, Sequence, UserNumber},
@@ -84,16 +84,20 @@ pub struct Removed {
     pub changed: Sequence,
 }
 
-/// The end of somebody's stay of which their own poller alone has told, beside the
-/// timeline: whoever else is taken for a member may have been out by then.
+/// A member event that is not part of a room's state yet: the end of a stay of which its
+/// user's own poller alone has told, beside the timeline, or a member that was fetched for
+/// one user. Whoever else is taken for a member may have been out by then.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoneEnd {
-    /// Who is out.
+pub struct Aside {
+    /// Whose it is.
     pub user_id: Arc<str>,
-    /// Their member event, which is not in the state yet.
+    /// Their member event.
     pub event_id: Arc<str>,
     /// When it was told, in the ledger's sequence.
     pub changed: Sequence,
+    /// For whom the homeserver gave it when it was asked for it: they may see it. Not kept
+    /// over a restart.
+    pub given_to: OrdSet<UserNumber>,
 }
 
 /// A room's global facts.
@@ -155,10 +159,10 @@ pub struct Room {
     pub removed: Arc<[Removed]>,
     /// Entries may have been removed up to this number that are not among them.
     pub removed_before: Sequence,
-    /// Ends of stays that become part of the state when somebody else's answer
-    /// stands for them, oldest first and one for each user; at most as many as the
-    /// ledger's limits say.
-    pub lone_ends: Arc<[LoneEnd]>,
+    /// Member events that become part of the state when somebody else's answer stands
+    /// for them, oldest first and one for each user; at most as many as the ledger's
+    /// limits say.
+    pub asides: Arc<[Aside]>,
     /// When the stored state last came to be in doubt.
     pub suspected: Sequence,
     /// Up to here it was compared with the homeserver's.
@@ -211,9 +215,9 @@ impl Room {
         }
     }
 
-    /// The end of a user's stay that is not part of the state yet.
-    pub fn lone_end(&self, user_id: &str) -> Option<&LoneEnd> {
-        self.lone_ends.iter().find(|end| *end.user_id == *user_id)
+    /// A user's member event that is not part of the state yet.
+    pub fn aside(&self, user_id: &str) -> Option<&Aside> {
+        self.asides.iter().find(|it| *it.user_id == *user_id)
     }
 
     /// What the store keeps of it.
@@ -223,7 +227,7 @@ impl Room {
             (hero.user_id.to_string(), text(&hero.displayname), text(&hero.avatar_url))
         };
         let removed = |it: &Removed| (it.kind.to_string(), it.state_key.to_string(), it.changed.0);
-        let end = |it: &LoneEnd| (it.user_id.to_string(), it.event_id.to_string(), it.changed.0);
+        let aside = |it: &Aside| (it.user_id.to_string(), it.event_id.to_string(), it.changed.0);
         RoomRecord {
             version: text(&self.version),
             room_type: text(&self.room_type),
@@ -247,7 +251,7 @@ impl Room {
             summary_changed: self.summary_changed.0,
             removed: self.removed.iter().map(removed).collect(),
             removed_before: self.removed_before.0,
-            lone_ends: self.lone_ends.iter().map(end).collect(),
+            asides: self.asides.iter().map(aside).collect(),
             suspected: self.suspected.0,
             repaired: self.repaired.0,
             repaired_ms: self.repaired_ms,
@@ -269,10 +273,11 @@ impl Room {
             state_key: state_key.into(),
             changed: Sequence(changed),
         };
-        let end = |(user_id, event_id, changed): (String, String, u64)| LoneEnd {
+        let aside = |(user_id, event_id, changed): (String, String, u64)| Aside {
             user_id: user_id.into(),
             event_id: event_id.into(),
             changed: Sequence(changed),
+            given_to: OrdSet::new(),
         };
         Self {
             number,
@@ -299,7 +304,7 @@ impl Room {
             summary_changed: Sequence(record.summary_changed),
             removed: record.removed.into_iter().map(removed).collect(),
             removed_before: Sequence(record.removed_before),
-            lone_ends: record.lone_ends.into_iter().map(end).collect(),
+            asides: record.asides.into_iter().map(aside).collect(),
             suspected: Sequence(record.suspected),
             repaired: Sequence(record.repaired),
             repaired_ms: record.repaired_ms,

@@ -93,6 +93,7 @@ fn is_current(turn: RoomTurn<'_>, sent: &SentRoom) -> bool {
         && is_dm_told
         && is_unread_told
         && (Arc::ptr_eq(&sent.config, turn.config) || *sent.config == **turn.config)
+        && !sent.missing_members.iter().any(|it| turn.gate.state(required::MEMBER, it).is_some())
 }
 
 /// Whether there is now more of what the client asked for in vain.

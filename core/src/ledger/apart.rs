@@ -31,8 +31,8 @@ impl MemberList {
         let user_ids: BTreeMap<String, bool> = events.iter().filter_map(listed).collect();
         let user_ids = Arc::new(user_ids);
         let part = |(events, is_last): (&[SyncEvent], bool)| {
-            let whole = WholeList { user, knew, user_ids: Arc::clone(&user_ids), is_last };
-            Self { room, events: events.to_vec(), whole: Some(whole) }
+            let whole = WholeList { knew, user_ids: Arc::clone(&user_ids), is_last };
+            Self { room, user, events: events.to_vec(), whole: Some(whole) }
         };
         let count = events.len().div_ceil(at_once.max(1)).max(1);
         let mut chunks = events.chunks(at_once.max(1));
@@ -44,19 +44,24 @@ impl Fold<'_> {
     pub(super) fn members(&mut self, list: MemberList) -> Reply {
         let Some(room) = self.ledger.world.room(list.room) else { return Reply::Done };
         let mut room = (**room).clone();
-        if let Some(whole) = &list.whole {
-            let is_in = |id: &str| whole.user_ids.get(id) == Some(&true);
-            self.withhold_unless(&mut room, whole.knew, is_in);
-        } else if self.is_newer_than_told(&room, &list.events) {
-            self.open_gap_here(&mut room);
-        }
-        self.fetched_members(&mut room, &list.events);
-        if let Some(whole) = list.whole.as_ref().filter(|whole| whole.is_last) {
-            self.members_complete(&mut room);
-            self.doubt_unlisted(&mut room, whole);
+        match &list.whole {
+            Some(whole) => self.member_list(&mut room, &list, whole),
+            None => {
+                list.events.iter().for_each(|it| self.member_fetched(&mut room, list.user, it));
+            }
         }
         self.set_room(room);
         Reply::Done
+    }
+
+    fn member_list(&mut self, room: &mut Room, list: &MemberList, whole: &WholeList) {
+        let is_in = |id: &str| whole.user_ids.get(id) == Some(&true);
+        self.withhold_unless(room, whole.knew, is_in);
+        self.fetched_members(room, &list.events);
+        if whole.is_last {
+            self.members_complete(room);
+            self.doubt_unlisted(room, list.user, whole);
+        }
     }
 
     /// Withholds the room, as behind a gap, where a list of who is in it lacks somebody who
@@ -82,20 +87,6 @@ impl Fold<'_> {
         }
     }
 
-    /// Whether single member events, of whom nobody has told, were sent after all that
-    /// was told of the room, by the clocks of those who sent them: somebody may have
-    /// been put out in between.
-    fn is_newer_than_told(&self, room: &Room, events: &[SyncEvent]) -> bool {
-        let last = Place { timeline: true, sequence: room.last_event.0 };
-        let told_ms = self.event(room.number, last).map(|event| event.origin_server_ts);
-        let is_new = |event: &SyncEvent| {
-            let user_id = event.state_key.as_deref().unwrap_or_default();
-            told_ms.is_some_and(|told_ms| event.origin_server_ts > told_ms)
-                && self.member(room, user_id).is_none()
-        };
-        events.iter().any(is_new)
-    }
-
     /// Notes that what is told from here on may be nothing for who is taken for a member.
     fn open_gap_here(&mut self, room: &mut Room) {
         let gap = self.next();
@@ -104,7 +95,7 @@ impl Fold<'_> {
 
     /// Puts the room's state in doubt where it has somebody in the room whom the
     /// list does not have: they left in a gap, and only the state has the event.
-    fn doubt_unlisted(&mut self, room: &mut Room, list: &WholeList) {
+    fn doubt_unlisted(&mut self, room: &mut Room, user: UserNumber, list: &WholeList) {
         let mut is_doubtful = false;
         self.scan(Table::State, &key::state_of_type(room.number, MEMBER), &mut |_, archive| {
             is_doubtful = StateRecord::access(archive).is_some_and(|member| {
@@ -112,13 +103,13 @@ impl Fold<'_> {
                     && member.changed.to_native() <= list.knew.0
                     && member.membership.as_deref() != Some("leave")
                     && !list.user_ids.contains_key(member.state_key.as_str())
-                    && room.lone_end(&member.state_key).is_none()
+                    && room.aside(&member.state_key).is_none()
             });
             !is_doubtful
         });
         if is_doubtful {
             room.suspected = self.next();
-            self.suspect(list.user, room.number);
+            self.suspect(user, room.number);
         }
     }
 

@@ -133,17 +133,18 @@ impl Command {
 pub struct MemberList {
     /// The room.
     pub room: RoomNumber,
+    /// For whom they were fetched: they were in the room.
+    pub user: UserNumber,
     /// Member events, state only.
     pub events: Vec<SyncEvent>,
-    /// Whom the whole list has, where this is one or a part of one.
+    /// Whom the whole list has, where this is one or a part of one. Single members are
+    /// that user's alone until somebody else's answer stands for them.
     pub whole: Option<WholeList>,
 }
 
 /// A member list that was fetched apart: all but those who have left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WholeList {
-    /// For whom it was fetched: they were in the room.
-    pub user: UserNumber,
     /// The homeserver knew everything up to this number when it was asked.
     pub knew: Sequence,
     /// The user ids, and whether each is joined.

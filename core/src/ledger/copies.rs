@@ -24,8 +24,8 @@ impl Fold<'_> {
     ///
     /// The room is one that its user is joined to without a doubt: as far as its
     /// last gap ([`super::vouching`]), and with their member event in place. They see
-    /// the events already, and the entries of the state are what they were. No end of
-    /// somebody's stay waits for an answer that stands for it ([`super::lone_ends`]).
+    /// the events already, and the entries of the state are what they were. No member
+    /// event waits for an answer that stands for it ([`super::asides`]).
     pub(super) fn of_copy(&self, poll: Poll, copy: &Copy) -> Option<UserRoomRecord> {
         let room = self.ledger.world.room(copy.room)?;
         let of_user = self.user_room(poll.user, room)?;
@@ -36,7 +36,7 @@ impl Fold<'_> {
             && of_user.visible_from <= copy.first
             && of_user.vouched >= room.last_gap.0
             && room.state_changed == as_of
-            && room.lone_ends.is_empty()
+            && room.asides.is_empty()
             && self.is_in_place(poll, room, &of_user);
         is_plain.then_some(of_user)
     }

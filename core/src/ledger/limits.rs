@@ -9,10 +9,11 @@ pub struct LedgerLimits {
     /// only the last number is kept: who was told of the room before it is told
     /// all of it again.
     pub removed_max: usize,
-    /// Ends of stays of one room that their users' own pollers alone have told. For
-    /// one more the oldest is shown, and the room withheld from each member until
+    /// Member events of one room that are no part of its state yet: ends of stays that their
+    /// users' own pollers alone have told, and members that were fetched for single users.
+    /// For one more the oldest is shown, and the room withheld from each member until
     /// their own poller vouches for them.
-    pub lone_ends_max: usize,
+    pub asides_max: usize,
     /// Events put in front of one segment of a timeline; each has numbers for 100,
     /// so that more than that has no effect.
     pub history_max: u64,
@@ -33,7 +34,7 @@ impl Default for LedgerLimits {
     fn default() -> Self {
         Self {
             removed_max: 32,
-            lone_ends_max: 32,
+            asides_max: 100,
             history_max: HISTORY_MAX,
             reset_check_every_ms: 24 * 3_600_000,
             joined_settles_ms: 60_000,

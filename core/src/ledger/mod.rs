@@ -6,6 +6,7 @@
 //! what is to be written goes out. No protocol rule of a *response* lives here.
 
 mod apart;
+mod asides;
 mod command;
 mod copies;
 mod device;
@@ -14,7 +15,6 @@ mod fold;
 mod hidden;
 mod history;
 mod limits;
-mod lone_ends;
 mod polled;
 mod receipts;
 mod repair;
@@ -58,8 +58,8 @@ pub struct Ledger {
     /// What the homeserver knew when it last answered a device of a user that
     /// follows all rooms: up to there no other device of theirs leaves a hole.
     followed: BTreeMap<UserNumber, u64>,
-    /// The last gap of each room that has one, by the number behind it, and the ends
-    /// of stays that are not part of its state yet, by when they were told.
+    /// The last gap of each room that has one, by the number behind it, and the
+    /// member events that are not part of its state yet, by when they were told.
     gaps: BTreeSet<(u64, RoomNumber)>,
     /// Up to which gaps every room that a user is joined to was looked at. Who is
     /// not here is looked at whole.
@@ -127,8 +127,8 @@ impl Ledger {
         let devices = view.get(Table::Meta, DEVICES).and_then(key::number_from).unwrap_or(0);
         let opened = world.sequence.0;
         let gaps = world.rooms.iter().flat_map(|room| {
-            let ends = room.lone_ends.iter().map(|end| end.changed);
-            let numbers = ends.chain([room.last_gap]).filter(|it| *it > Sequence::default());
+            let asides = room.asides.iter().map(|aside| aside.changed);
+            let numbers = asides.chain([room.last_gap]).filter(|it| *it > Sequence::default());
             numbers.map(|number| (number.0, room.number))
         });
         let gaps = gaps.collect();

@@ -103,7 +103,7 @@ impl Fold<'_> {
         let chunk = self.timeline(poll, &mut room, &batch);
         self.doubt(poll, &mut room, &batch, &chunk);
         self.state_polled(poll, &mut room, &batch, &chunk);
-        self.lone_ends_polled(poll, &mut room, &batch, &chunk);
+        self.asides_polled(poll, &mut room, &batch, &chunk);
         self.reserved = 0..0;
         if !poll.initial {
             self.note_told(&mut room, &batch, &chunk);

@@ -106,7 +106,7 @@ impl Fold<'_> {
         self.old_ends(state.user, &room, &told);
         if let Some(whole) = &state.whole {
             // Whoever was out by then has been put out just now.
-            self.show_lone_ends(&mut room, |end| end.changed <= state.knew);
+            self.show_asides(&mut room, |end| end.changed <= state.knew);
             self.drop_untold(&mut room, whole, state.knew);
             if room.last_event <= state.knew {
                 room.joined_count = whole.joined_count;

@@ -18,7 +18,7 @@ use crate::{
     request::MEMBER,
     upstream::{RoomBatch, Section, SyncEvent},
     view::Table,
-    world::{Removed, Room},
+    world::{Aside, Removed, Room},
 };
 
 /// For how long a member list may be on its way while answers overtake it.
@@ -31,8 +31,9 @@ struct Claim<'a> {
     by: Source,
     /// What whoever says it knew for certain.
     knew: u64,
-    /// Whether it is the end of the stay of the user whose poller says it.
-    is_own_end: bool,
+    /// Whether it is put aside where the timeline does not have it: the end of the stay of
+    /// the user whose poller says it, or a member that was fetched for one user.
+    is_aside: bool,
     /// Whether the user's own poller tells by it that they are in the room, and nobody
     /// has told that they are out. They have come behind an invite that others told
     /// meanwhile, unless that was sent later.
@@ -108,7 +109,7 @@ impl Fold<'_> {
             event,
             by: by(event),
             knew: poll.knew,
-            is_own_end: batch.section == Section::Leave && is_own(event) && !is_in_gap,
+            is_aside: batch.section == Section::Leave && is_own(event) && !is_in_gap,
             comes_in: comes_in(event),
         };
         let mut claims: BTreeMap<(&str, &str), Claim<'_>> = BTreeMap::new();
@@ -172,7 +173,7 @@ impl Fold<'_> {
     ) {
         self.remove(Table::State, key);
         if kind == MEMBER {
-            self.forget_lone_end(room, state_key);
+            self.forget_aside(room, state_key);
             self.fill_heroes(room, state_key);
         }
         Self::summarize(room, kind, state_key, GONE);
@@ -234,8 +235,8 @@ impl Fold<'_> {
             return;
         }
         let place = known.unwrap_or_else(|| self.keep_state_event(room.number, claim.event));
-        if claim.is_own_end && !place.timeline {
-            self.put_lone_end_aside(room, claim.event, place);
+        if claim.is_aside && !place.timeline {
+            self.put_aside(room, claim.event, place);
         } else {
             self.set_entry(room, (kind, state_key), &claim.event.json, place);
         }
@@ -278,7 +279,7 @@ impl Fold<'_> {
         }
         Self::summarize(room, kind, state_key, json);
         if kind == MEMBER {
-            self.forget_lone_end(room, state_key);
+            self.forget_aside(room, state_key);
             if was_known && !(is_new && place.timeline) {
                 room.members_corrected = room.members_corrected.max(Sequence(changed));
             }
@@ -327,7 +328,7 @@ impl Fold<'_> {
 
     /// What holds for an entry, whether or not it is part of the state yet.
     pub(super) fn entry(&self, room: &Room, kind: &str, state_key: &str) -> Option<StateRecord> {
-        let aside = (kind == MEMBER).then(|| self.lone_end(room, state_key)).flatten();
+        let aside = (kind == MEMBER).then(|| self.aside(room, state_key)).flatten();
         aside.or_else(|| {
             let key = key::state(room.number, kind, state_key);
             self.get(Table::State, &key).and_then(StateRecord::decode)
@@ -339,23 +340,34 @@ impl Fold<'_> {
         self.entry(room, MEMBER, user_id)
     }
 
-    /// Takes in members that were fetched apart.
+    /// Takes in members of a list that was fetched apart.
     pub(super) fn fetched_members(&mut self, room: &mut Room, events: &[SyncEvent]) {
         for event in events {
             let Some(state_key) = event.state_key.as_deref() else { continue };
-            if event.kind == MEMBER {
+            if event.kind != MEMBER {
+                continue;
+            }
+            let is_it = |it: &Aside| *it.user_id == *state_key && *it.event_id == *event.event_id;
+            if self.is_in_state(room, state_key) || !room.asides.iter().any(is_it) {
                 let claim =
-                    Claim { event, by: Source::List, knew: 0, is_own_end: false, comes_in: false };
+                    Claim { event, by: Source::List, knew: 0, is_aside: false, comes_in: false };
                 self.claim_quietly(room, state_key, claim);
+            } else {
+                self.show_asides(room, is_it);
             }
         }
+    }
+
+    /// Takes in a member that was fetched for one user, and of whom the state has no entry.
+    pub(super) fn claim_aside(&mut self, room: &mut Room, user_id: &str, event: &SyncEvent) {
+        let claim = Claim { event, by: Source::List, knew: 0, is_aside: true, comes_in: false };
+        self.claim_quietly(room, user_id, claim);
     }
 
     /// Takes in an entry of a state that was fetched apart.
     pub(super) fn claim_fetched(&mut self, room: &mut Room, state_key: &str, it: StateClaim<'_>) {
         let by = Source::State { knew: it.knew };
-        let claim =
-            Claim { event: it.event, by, knew: it.knew, is_own_end: false, comes_in: false };
+        let claim = Claim { event: it.event, by, knew: it.knew, is_aside: false, comes_in: false };
         self.claim(room, &it.event.kind, state_key, claim);
     }
 

@@ -56,7 +56,7 @@ impl Fold<'_> {
         let rooms = few.unwrap_or_else(|| self.joined_to(user));
         for room in rooms {
             self.vouch(user, room, knew);
-            self.lone_ends_untold(user, room, knew);
+            self.asides_untold(user, room, knew);
         }
     }
 

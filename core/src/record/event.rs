@@ -102,7 +102,7 @@ pub struct RoomRecord {
     pub summary_changed: u64,
     pub removed: Vec<(String, String, u64)>,
     pub removed_before: u64,
-    pub lone_ends: Vec<(String, String, u64)>,
+    pub asides: Vec<(String, String, u64)>,
     pub suspected: u64,
     pub repaired: u64,
     pub repaired_ms: u64,

@@ -330,6 +330,16 @@ pub(crate) const PATHS: &[Path] = &[
             &[("Want.History", ALL, "everything", "/rooms/!r:x/timeline")],
         )
     },
+    Path {
+        prepare: Some(Town::lacks_a_member),
+        group: 6,
+        ..path(
+            "a member that was fetched for Alice",
+            Of::Room,
+            Town::is_given_a_member,
+            &[("Want.Member", ALL, "lazy", "/rooms/!r:x/required_state")],
+        )
+    },
     path(
         "a private receipt",
         Of::Alice,

@@ -179,3 +179,51 @@ fn an_end_that_the_leaver_alone_is_told_of_shows_to_nobody_else() {
         }
     }
 }
+
+/// What an observer sees where Alice is given a member who speaks, or is not, and Bob's
+/// poller tells then that he was out before, or does not tell of anything.
+fn around_a_given_member(
+    dialect: Dialect,
+    observer: Observer,
+    (is_given, is_out): (bool, bool),
+) -> Vec<Seen> {
+    let mut town = Town::new(dialect);
+    Relation::Member.begin(&mut town);
+    town.life_goes_on();
+    let names = requests::all(dialect).into_iter().map(|(name, _)| name).collect();
+    let mut look = Look::begin(&mut town, observer, &names);
+    town.lacks_a_member();
+    look.go_on(&mut town);
+    look.end(&mut town, |town| {
+        let mut kick = made("$out", ALICE, BOB, "leave");
+        kick["origin_server_ts"] = (town.luge.now_ms() - 1).into();
+        if is_given {
+            town.is_given_a_member();
+        }
+        if is_out {
+            town.bob_hears(left(ROOM, &[kick]));
+        }
+    })
+}
+
+/// Goal: a member that was fetched for somebody changes nothing for who is taken for
+/// a member, since they may have been out by then, whatever their clocks say; nor for
+/// who was, when that is told. To whom it was given it is shown at once.
+#[test]
+fn a_member_that_was_fetched_for_one_shows_to_nobody_else() {
+    for dialect in DIALECTS {
+        for is_out in [false, true] {
+            let [quiet, seen] = [false, true]
+                .map(|given| around_a_given_member(dialect, Observer::Bob, (given, is_out)))
+                // What he lacks he may be given by himself.
+                .map(|seen| {
+                    seen.into_iter().filter(|it| it.request != "fetches").collect::<Vec<_>>()
+                });
+            let found = differences(&quiet, &seen);
+            assert!(found.is_empty(), "{dialect:?}, {is_out}: {found:#.500?}");
+            assert!(!text_of(&seen).contains(SECRET), "{dialect:?}, {is_out}");
+        }
+        let seen = around_a_given_member(dialect, Observer::Alice, (true, false));
+        assert!(text_of(&seen).contains(SECRET), "{dialect:?}");
+    }
+}

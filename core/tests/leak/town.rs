@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     answers::position,
     driver::{Client, Luge},
-    events::{ALICE, BOB, at, beginning, joined, joined_with, merge, message, name, state},
+    events::{ALICE, BOB, at, beginning, joined, joined_with, member, merge, message, name, state},
     requests,
 };
 
@@ -169,6 +169,26 @@ impl Town {
         let Want::History(want) = self.luge.fetches.remove(at).want else { unreachable!() };
         let messages = ["$s3cret-2", "$s3cret-1"].map(|id| message(id, DORA));
         self.luge.answer_history(&want, &messages, Some("s3cret-end"));
+    }
+
+    /// Somebody of whom no member event is known speaks, and Alice and Bob ask for it.
+    pub(crate) fn lacks_a_member(&mut self) {
+        self.happens(&[message("$hello", "@stranger:x")]);
+        let request = requests::all(self.dialect).swap_remove(3).1;
+        for observer in [Observer::Alice, Observer::Bob] {
+            let client = self.client(observer);
+            self.ask(&client, "lacking", &request);
+        }
+    }
+
+    /// Alice is given it. By its sender's clock it is older than all that is known.
+    pub(crate) fn is_given_a_member(&mut self) {
+        let room = self.luge.room_number(ROOM);
+        let mut join = member("$s3cret", "@stranger:x", "join");
+        join["content"]["displayname"] = SECRET.into();
+        join["origin_server_ts"] = 1.into();
+        let alice = self.alice.clone();
+        self.luge.answer_member(&alice, room, &join);
     }
 
     /// Something else happens in rooms of Alice's and of Bob's, so that the room

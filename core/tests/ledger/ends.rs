@@ -2,7 +2,7 @@
 //! end first, and however much of the room that poller knows.
 
 use luge_core::{
-    ledger::{Command, MemberList, RoomState},
+    ledger::{Command, MemberList, RoomState, WholeList},
     record::Membership,
     upstream::{RoomBatch, SyncEvent},
 };
@@ -174,11 +174,11 @@ fn a_clock_that_is_behind_shows_nothing_from_behind_the_end() {
 
 #[test]
 fn state_that_was_fetched_apart_and_is_later_than_the_end_is_not_shown() {
-    let (mut books, [_, bob, _]) = shared_by_three();
-    let room = books.number();
+    let (mut books, [alice, bob, _]) = shared_by_three();
+    let (room, user, whole) = (books.number(), alice.user, Some(WholeList::default()));
     let events =
         vec![member("join30", CAROL, "join"), member("join4", "@erin:example.org", "join")];
-    books.apply(Command::Members(MemberList { room, events, whole: None }));
+    books.apply(Command::Members(MemberList { room, user, events, whole }));
     books.poll(bob, vec![end_of_bob(&["m6"])]);
     assert_eq!(books.visible(bob).last().unwrap(), "leave11");
     assert!(!books.sees_state(bob, "m.room.member", CAROL));
@@ -243,8 +243,9 @@ fn an_end_that_a_member_list_told_first_has_the_leave_for_its_event() {
     let (mut books, [alice, bob, _]) = shared_by_three();
     let renamed = || member_after("rename6", BOB, "join", "join");
     books.poll(alice, vec![joined(vec![renamed()])]);
-    let (room, events) = (books.number(), vec![leaves("leave11", BOB)]);
-    books.apply(Command::Members(MemberList { room, events, whole: None }));
+    let (room, user) = (books.number(), alice.user);
+    let (events, whole) = (vec![leaves("leave11", BOB)], Some(WholeList::default()));
+    books.apply(Command::Members(MemberList { room, user, events, whole }));
     books.poll(bob, vec![left(vec![renamed(), leaves("leave11", BOB)])]);
     assert_eq!(books.own_event(bob).as_deref(), Some("leave11"));
 }

@@ -296,19 +296,6 @@ fn a_list_that_has_somebody_as_banned_is_as_one_that_lacks_them() {
 }
 
 #[test]
-fn a_single_member_who_is_newer_than_all_that_was_told_is_shown_to_who_is_vouched_for() {
-    for (id, is_newer) in [("join20", true), ("join2", false)] {
-        let (mut books, [_, bob]) = shared();
-        let events = vec![member(id, "@mallory:example.org", "join")];
-        books.apply(Command::Members(MemberList { room: books.number(), events, whole: None }));
-        let told = books.member_of(bob, "@mallory:example.org");
-        assert_eq!(told.is_none(), is_newer, "{id}");
-        books.poll_twice(bob);
-        assert_eq!(books.member_of(bob, "@mallory:example.org").as_deref(), Some(id));
-    }
-}
-
-#[test]
 fn the_first_part_of_a_state_shows_who_has_come_to_nobody_whom_the_whole_lacks() {
     let (mut books, [alice, bob]) = shared();
     let room = books.number();

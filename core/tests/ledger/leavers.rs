@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use luge_core::{
     id::Sequence,
-    ledger::{Command, MemberList},
+    ledger::{Command, MemberList, WholeList},
     record::Membership,
     upstream::{RoomBatch, SyncBatch, SyncEvent, Typed},
     view::Table,
@@ -55,8 +55,9 @@ fn an_end_out_of_a_gap_is_before_all_that_was_sent_later() {
 fn an_end_that_is_told_last_is_before_all_that_was_sent_later() {
     let (mut books, [alice, bob, _]) = shared_by_three();
     books.poll(alice, vec![limited(messages(&["m30", "m4-late"]))]);
-    let (room, events) = (books.number(), vec![leaves("leave11", BOB)]);
-    books.apply(Command::Members(MemberList { room, events, whole: None }));
+    let (room, user) = (books.number(), alice.user);
+    let (events, whole) = (vec![leaves("leave11", BOB)], Some(WholeList::default()));
+    books.apply(Command::Members(MemberList { room, user, events, whole }));
     assert_eq!(books.of_user(bob).unwrap().since, books.sequence("m5"));
 }
 

@@ -37,7 +37,8 @@ fn a_join_that_a_list_tells_ends_no_stay_of_which_nobody_told_how_it_began() {
     books.poll(alice, vec![joined(before())]);
     books.poll(bob, vec![joined(before())]);
     let events = vec![member_after("join2000021", BOB, "leave", "join")];
-    books.apply(Command::Members(MemberList { room: books.number(), events, whole: None }));
+    let (room, user) = (books.number(), alice.user);
+    books.apply(Command::Members(MemberList { room, user, events, whole: None }));
     assert_eq!(books.of_user(bob).unwrap().membership, Membership::Join);
 }
 

@@ -132,6 +132,7 @@ fn an_event_that_was_only_state_moves_into_the_timeline_when_it_comes_there() {
     let (mut books, alice) = begun();
     books.apply(Command::Members(MemberList {
         room: books.number(),
+        user: alice.user,
         events: vec![member("join2", CAROL, "join")],
         whole: Some(WholeList::default()),
     }));

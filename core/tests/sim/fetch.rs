@@ -84,7 +84,7 @@ impl Simulation {
         let events = events(of, &indices);
         self.tell_members(number, &indices, heard);
         if !complete {
-            return Command::Members(MemberList { room, events, whole: None });
+            return Command::Members(MemberList { room, user: order.user, events, whole: None });
         }
         let who = (order.user, order.knew);
         let list = MemberList::in_parts(room, who, &events, usize::MAX).pop();

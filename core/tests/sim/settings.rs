@@ -55,7 +55,7 @@ impl Settings {
         }
         LedgerLimits {
             removed_max: 1,
-            lone_ends_max: 1,
+            asides_max: 1,
             history_max: 3,
             lively_rooms_max: 1,
             ..LedgerLimits::default()

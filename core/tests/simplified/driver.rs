@@ -10,7 +10,7 @@ use std::{
 use luge_core::{
     connection::{HistoryWant, Want},
     dialect::{self, RequestLimits},
-    id::{DeviceNumber, UserNumber},
+    id::{DeviceNumber, RoomNumber, UserNumber},
     ledger::{Command, Delta, History, LedgerLimits, MemberList, Polled, Reply, RoomState, SignIn},
     request::Dialect,
     shard::{
@@ -343,7 +343,7 @@ impl Luge {
                 .expect("the event is sound")
         });
         let events: Vec<_> = events.collect();
-        let mut list = MemberList { room, events, whole: None };
+        let mut list = MemberList { room, user: order.user, events, whole: None };
         if complete {
             let who = (order.user, order.knew);
             let parts = MemberList::in_parts(room, who, &list.events, usize::MAX);
@@ -351,6 +351,21 @@ impl Luge {
         }
         self.command(Command::Members(list));
         self.fetched(order.want, FetchOutcome::Done);
+    }
+
+    /// The number of a room.
+    pub(crate) fn room_number(&self, room_id: &str) -> RoomNumber {
+        self.book.world().find_room(room_id).expect("the room is known").number
+    }
+
+    /// The homeserver gives a user a member of a room who was asked for apart.
+    pub(crate) fn answer_member(&mut self, client: &Client, room: RoomNumber, member: &Value) {
+        let event = luge_core::upstream::parse_event(&member.to_string(), &Limits::default());
+        let event = event.expect("the event is sound");
+        let user_id = event.state_key.clone().expect("a member event has a state key");
+        let (user, events) = (client.user, vec![event]);
+        self.command(Command::Members(MemberList { room, user, events, whole: None }));
+        self.fetched(Want::Member(room, user_id), FetchOutcome::Done);
     }
 
     /// The state of a room that was ordered is this.

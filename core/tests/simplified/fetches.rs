@@ -130,6 +130,104 @@ fn a_member_list_that_is_refused_is_asked_for_with_news_alone() {
     assert_eq!(orders(&luge), 1);
 }
 
+fn lazy() -> Value {
+    list(5, json!([["m.room.member", "$LAZY"]]))
+}
+
+/// Alice was told of what somebody said of whom there is no member event; where she is.
+fn without_a_member(luge: &mut Luge, alice: &Client) -> String {
+    luge.sync(alice, joined("!r:x", &[message("$m1", "@old:x")]));
+    position(&luge.ask(alice, lazy())).to_owned()
+}
+
+/// Goal: who waits gets the member as soon as they can be had, though nothing happens
+/// in the room.
+#[test]
+fn a_single_member_who_failed_is_asked_for_again_while_somebody_waits() {
+    let (mut luge, alice) = room();
+    let pos = without_a_member(&mut luge, &alice);
+    luge.fail_fetch();
+    let mut request = waiting(&pos, lazy());
+    request["timeout"] = 200_000.into();
+    let held = luge.send(&alice, request);
+    for minutes in [1, 2] {
+        luge.wait(minutes * MINUTE_MS - 2_000);
+        assert_eq!(orders(&luge), 0, "too soon: {minutes}");
+        luge.wait(3_000);
+        assert_eq!(orders(&luge), 1, "{minutes}");
+        if minutes == 1 {
+            luge.fail_fetch();
+        }
+    }
+    assert!(luge.answered(held).is_none(), "nobody waits for it in vain");
+    luge.give_members(&mut [member("$old", "@old:x", "join")], false);
+    assert_eq!(required(&luge.body(held), "!r:x"), ["$old"]);
+}
+
+/// Goal: a homeserver that says no is not asked by the clock.
+#[test]
+fn a_single_member_who_is_refused_is_not_asked_for_by_the_clock() {
+    let (mut luge, alice) = room();
+    let pos = without_a_member(&mut luge, &alice);
+    luge.end_fetch(FetchOutcome::Refused);
+    let held = luge.send(&alice, waiting(&pos, lazy()));
+    luge.wait(29_000);
+    assert_eq!(orders(&luge), 0);
+    luge.abandon(held);
+    let mut pos = pos;
+    for _ in 0..360 {
+        let held = luge.send(&alice, waiting(&pos, lazy()));
+        luge.wait(30_000);
+        position(&luge.body(held)).clone_into(&mut pos);
+    }
+    assert_eq!(orders(&luge), 0);
+}
+
+/// Goal: where what came is of no use to who waits, the homeserver is not asked all the
+/// time; somebody else who lacks it has it fetched for themselves at once.
+#[test]
+fn a_single_member_who_came_in_vain_is_asked_for_again_after_a_minute() {
+    let (mut luge, alice) = room();
+    let bob = luge.sign_in(BOB, "B");
+    luge.sync(&bob, joined("!r:x", &beginning("$r", &[ALICE, BOB])));
+    let pos = without_a_member(&mut luge, &alice);
+    luge.end_fetch(FetchOutcome::Done);
+    let held = luge.send(&alice, waiting(&pos, lazy()));
+    luge.wait(1_000);
+    assert_eq!(orders(&luge), 0, "too soon");
+    luge.ask(&bob, lazy());
+    assert_eq!(orders(&luge), 1);
+    luge.end_fetch(FetchOutcome::Done);
+    luge.wait(1_000);
+    assert_eq!(orders(&luge), 0, "too soon");
+    luge.abandon(held);
+    luge.wait(MINUTE_MS);
+    luge.send(&alice, waiting(&pos, lazy()));
+    assert_eq!(orders(&luge), 1);
+}
+
+/// Goal: a member who was fetched for one user is told to others when somebody's
+/// poller has stood for it, though nothing else happens in the room.
+#[test]
+fn a_member_who_was_fetched_for_one_is_told_to_others_in_the_end() {
+    let (mut luge, alice) = room();
+    let bob = luge.sign_in(BOB, "B");
+    luge.sync(&bob, joined("!r:x", &beginning("$r", &[ALICE, BOB])));
+    luge.sync(&alice, joined("!r:x", &[message("$m1", "@old:x")]));
+    luge.sync(&bob, joined("!r:x", &[message("$m1", "@old:x")]));
+    let at_alice = position(&luge.ask(&alice, lazy())).to_owned();
+    let at_bob = position(&luge.ask(&bob, lazy())).to_owned();
+    let alice_waits = luge.send(&alice, waiting(&at_alice, lazy()));
+    let bob_waits = luge.send(&bob, waiting(&at_bob, lazy()));
+    let join = member("$old", "@old:x", "join");
+    luge.answer_member(&alice, luge.room_number("!r:x"), &join);
+    assert_eq!(required(&luge.body(alice_waits), "!r:x"), ["$old"]);
+    assert!(luge.answered(bob_waits).is_none());
+    luge.sync(&alice, json!({}));
+    luge.sync(&alice, json!({}));
+    assert_eq!(required(&luge.body(bob_waits), "!r:x"), ["$old"]);
+}
+
 /// Goal: what will be too large for long is asked for rarely, and told of once.
 #[test]
 fn a_member_list_that_is_too_large_is_asked_for_again_after_hours() {

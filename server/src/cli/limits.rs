@@ -80,10 +80,10 @@ pub(super) struct LimitArgs {
     /// Removed entries of a room's state that are remembered one by one [default: 32]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000))]
     removed_state_max: Option<u32>,
-    /// Members of a room whose leaving is kept back, one by one, until the homeserver has told
-    /// another user of it or of something later [default: 32]
+    /// Members of a room who have left, or were fetched for one user, and are shown to others only
+    /// when the homeserver has told another user of them or of something later [default: 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000))]
-    lone_ends_max: Option<u32>,
+    asides_max: Option<u32>,
     /// How often a room with gaps is looked at for state that a reset took away, where the
     /// homeserver gives the state after each timeline [default: 1d]
     #[arg(long, value_name = "TIME", value_parser = milliseconds)]
@@ -127,7 +127,7 @@ impl LimitArgs {
             &mut config.limits;
         let LedgerLimits {
             removed_max,
-            lone_ends_max,
+            asides_max,
             history_max,
             reset_check_every_ms,
             joined_settles_ms,
@@ -154,7 +154,7 @@ impl LimitArgs {
         put(answer_bytes_max, self.answer_max.map(|bytes| bytes as usize));
         put(light_wait_after_ms, self.light_wait_after);
         put(removed_max, self.removed_state_max.map(|count| count as usize));
-        put(lone_ends_max, self.lone_ends_max.map(|count| count as usize));
+        put(asides_max, self.asides_max.map(|count| count as usize));
         put(history_max, self.history_max);
         put(reset_check_every_ms, self.reset_check_every);
         put(joined_settles_ms, self.joined_settles);
@@ -282,7 +282,7 @@ mod tests {
             "--answer-max=128MiB",
             "--history-max=11",
             "--removed-state-max=12",
-            "--lone-ends-max=15",
+            "--asides-max=15",
             "--reset-check-every=2d",
             "--joined-settles=13s",
             "--light-wait-after=14ms",
@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(config.limits.light_wait_after_ms, 14);
         let ledger = &config.ledger_limits;
         assert_eq!((ledger.history_max, ledger.removed_max), (11, 12));
-        assert_eq!(ledger.lone_ends_max, 15);
+        assert_eq!(ledger.asides_max, 15);
         assert_eq!(ledger.reset_check_every_ms, 2 * 86_400_000);
         assert_eq!(ledger.joined_settles_ms, 13_000);
     }

@@ -246,7 +246,8 @@ async fn member(
         event.kind == "m.room.member" && event.state_key.as_deref() == Some(user_id)
     };
     let event = event.filter(is_it).ok_or(FetchOutcome::Failed)?;
-    Ok(Command::Members(MemberList { room, events: vec![event], whole: None }))
+    let (user, events) = (order.user, vec![event]);
+    Ok(Command::Members(MemberList { room, user, events, whole: None }))
 }
 
 /// The token for paging back from before an event. The answer brings the state
