@@ -65,20 +65,31 @@ pub(super) fn stripped_outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
 /// its events would come as news once more.
 pub(super) fn holds_all(turn: RoomTurn<'_>) -> bool {
     let changed = turn.gate.of_user().changed;
-    let holds = |sent: &SentRoom| sent.cursor >= changed && !is_expanded(turn, sent);
+    let holds = |sent: &SentRoom| sent.cursor >= changed && is_asked_alike(turn, sent);
     changed > turn.asked.source.world.sequence || turn.of_this_stay().is_some_and(holds)
 }
 
-/// Whether a client that was told of the end asks for more of what came before
-/// it. MSC3575's lists have no such rooms.
+/// Whether a client that was told of the end asks for what it did then. What it asks
+/// for is noted also where that is less: what it asked for before may be forgotten.
+/// MSC3575's lists have no such rooms.
+fn is_asked_alike(turn: RoomTurn<'_>, sent: &SentRoom) -> bool {
+    !turn.gate.has_left()
+        || turn.asked.request.dialect.sends_anew_for_more()
+        || Arc::ptr_eq(&sent.config, turn.config)
+        || *sent.config == **turn.config
+}
+
+/// Whether such a client asks for more of what came before the end.
 fn is_expanded(turn: RoomTurn<'_>, sent: &SentRoom) -> bool {
-    turn.gate.has_left()
-        && !turn.asked.request.dialect.sends_anew_for_more()
-        && asks_for_more(turn, sent)
+    !is_asked_alike(turn, sent) && (asks_for_more(turn, sent) || asks_for_more_state(turn, sent))
 }
 
 fn asks_for_more(turn: RoomTurn<'_>, sent: &SentRoom) -> bool {
     turn.config.timeline_limit > sent.config.timeline_limit
+}
+
+fn asks_for_more_state(turn: RoomTurn<'_>, sent: &SentRoom) -> bool {
+    !sent.config.required_state.covers(&turn.config.required_state)
 }
 
 /// The bump stamp of an end whose event the client was not told of.
@@ -131,7 +142,8 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         .filter(|sent| !removed::begins_anew(turn, sent));
     let before = told.or(was_there);
     let expanded = before.is_some_and(|sent| asks_for_more(turn, sent));
-    let mut timeline = if turn.gate.has_left() {
+    // What the client was told of the end is all of it, unless it asks for more of that.
+    let mut timeline = if turn.gate.has_left() && (told.is_none() || expanded) {
         member::timeline(turn, before, expanded)
     } else {
         member::TimelineTurn::default()
@@ -144,6 +156,7 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
     let state = required::state(turn, before, &timeline, &mut wants);
     let (mut sent, mut entry) = member::summary(turn, before, required::Held::default());
     sent.bump_stamp = sent.bump_stamp.max(UNTOLD + 1);
+    let says_nothing = told.is_some() && !expanded && state.events.is_empty();
     entry.required_state = state.events;
     if !entry.required_state.contains(&own) {
         entry.required_state.push(&own);
@@ -156,7 +169,7 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         entry.stripped = Some(stripped);
     }
     Some(Outcome {
-        entry: Some(entry),
+        entry: Some(entry).filter(|_| !says_nothing),
         sent,
         event_ids: timeline.event_ids,
         // Nothing is fetched for who is out but how to page back from their end.

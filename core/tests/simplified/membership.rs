@@ -1,5 +1,6 @@
 //! Invites, knocks, leaving, being thrown out, coming back.
 
+use luge_core::request::Dialect;
 use serde_json::{Value, json};
 
 use crate::{
@@ -439,5 +440,58 @@ fn an_end_of_which_more_becomes_known_stays_told() {
         let answer = luge.ask(&bob, at(&pos, wanted()));
         assert_eq!((rooms(&answer).len(), &answer["lists"]["all"]["count"]), (0, &0.into()));
         position(&answer).clone_into(&mut pos);
+    }
+}
+
+/// Goal: more state that is asked for of a room that was left comes at once, alone and
+/// once, as it was at the end; what of it the client has does not.
+#[test]
+fn more_state_of_a_room_that_was_left_comes_at_once_as_of_the_end() {
+    for dialect in [Dialect::Simplified, Dialect::V4] {
+        let (mut luge, alice, bob) = together();
+        luge.speak(dialect);
+        let wanted = |kinds: &[&str], limit: u64| {
+            let pairs: Vec<_> = kinds.iter().map(|kind| json!([kind, ""])).collect();
+            let patterns: Vec<_> =
+                kinds.iter().map(|kind| json!({"type": kind, "state_key": ""})).collect();
+            let state = if dialect == Dialect::V4 {
+                json!({"include": patterns, "lazy_members": false})
+            } else {
+                pairs.into()
+            };
+            let config = json!({"timeline_limit": limit, "required_state": state});
+            json!({"room_subscriptions": {"!r:x": config}})
+        };
+        let topic = |id: &str| state(id, "m.room.topic", "", ALICE, json!({"topic": id}));
+        luge.sync(&alice, joined("!r:x", &[topic("$early"), message("$m1", ALICE)]));
+        let answer = luge.ask(&bob, wanted(&[], 1));
+        // The end lies beside the timeline.
+        let mut end = left("!r:x", &[made("$kick", ALICE, BOB, "leave")]);
+        end["rooms"]["leave"]["!r:x"]["timeline"]["limited"] = true.into();
+        luge.sync(&bob, end);
+        let answer = luge.ask(&bob, at(position(&answer), wanted(&[], 1)));
+        assert_eq!(timeline(&answer, "!r:x"), ["$kick"], "{dialect:?}");
+        let mut pos = position(&answer).to_owned();
+        for (kinds, told) in [
+            (&["m.room.create"][..], &["$kick", "$r-create"][..]),
+            (&["m.room.create"], &[]),
+            (&["m.room.create", "m.room.topic"], &["$early", "$kick"]),
+            (&["m.room.create", "m.room.topic", "m.room.name"], &[]),
+            (&["m.room.create", "m.room.topic", "m.room.avatar"], &[]),
+        ] {
+            if kinds.contains(&"m.room.name") {
+                luge.sync(&alice, joined("!r:x", &[name("$late", ALICE, "later")]));
+            }
+            let answer = luge.ask(&bob, at(&pos, wanted(kinds, 1)));
+            let room = &answer["rooms"]["!r:x"];
+            if told.is_empty() {
+                assert!(room.is_null(), "{dialect:?}: {room}");
+            } else {
+                assert_eq!(required(&answer, "!r:x"), told, "{dialect:?}");
+                assert_eq!(timeline(&answer, "!r:x"), [] as [&str; 0], "{dialect:?}: {room}");
+                assert_eq!(room.get("initial"), None, "{dialect:?}");
+            }
+            position(&answer).clone_into(&mut pos);
+        }
     }
 }
