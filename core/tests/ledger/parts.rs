@@ -124,3 +124,73 @@ fn an_end_is_whole_only_where_all_of_it_is_there_and_nothing_else() {
     books.poll(bob, vec![whole]);
     assert_eq!(books.visible(bob).iter().filter(|id| *id == "m7").count(), 0);
 }
+
+/// Bob is found to be out, and then others, and he, are told how that came.
+fn found_out_and_told(
+    (books, [alice, bob]): &mut (Books, [Who; 2]),
+    others: Vec<SyncEvent>,
+    his: Vec<SyncEvent>,
+) -> Vec<String> {
+    bob_is_found_to_be_out(books, *bob);
+    books.poll(*alice, vec![joined(others)]);
+    books.poll(*bob, vec![left(his)]);
+    books.visible(*bob)
+}
+
+#[test]
+fn an_end_of_which_others_have_more_between_is_as_its_user_was_told() {
+    let end = || leaves("leave11", BOB);
+    let others = vec![message("m6"), message("m7"), message("m8"), end()];
+    let his = vec![message("m6"), message("m8"), end()];
+    let visible = found_out_and_told(&mut shared_by_two(), others, his);
+    assert_eq!(visible.last().unwrap(), "leave11");
+    assert!(!visible.contains(&"m7".to_owned()), "{visible:?}");
+}
+
+#[test]
+fn an_end_that_goes_on_from_the_known_stay_leaves_what_was_seen_of_that() {
+    let mut books = Books::new();
+    let [alice, bob] = [ALICE, BOB].map(|user_id| books.sign_in(user_id, "A"));
+    let begun = || vec![create(), member("join1", ALICE, "join"), member("join2", BOB, "join")];
+    // His poller is the slower one: he was given nothing as history.
+    books.poll(alice, vec![joined([begun(), messages(&["m4"])].concat())]);
+    books.poll(bob, vec![joined(begun())]);
+    books.poll(bob, vec![joined(messages(&["m4"]))]);
+    let end = || leaves("leave11", BOB);
+    let (others, his) = (vec![message("m6"), end()], vec![message("m4"), message("m6"), end()]);
+    let visible = found_out_and_told(&mut (books, [alice, bob]), others, his);
+    assert_eq!(visible, ["create0", "join1", "join2", "m4", "m6", "leave11"]);
+}
+
+#[test]
+fn an_end_that_goes_on_from_the_known_stay_leaves_what_was_given_as_history() {
+    let (mut books, [alice, bob]) = shared_by_two();
+    for who in [alice, bob] {
+        books.poll(who, vec![limited(messages(&["m20", "m21"]))]);
+    }
+    let (room, before) = (books.number(), books.sequence("m20"));
+    let (events, end) = (messages(&["m19", "m18"]), Some("t".to_owned()));
+    let history = History { room, user: bob.user, before, events, end };
+    books.apply(Command::History(Box::new(history)));
+    // He was there all the time.
+    books.poll_twice(bob);
+    let end = || leaves("leave23", BOB);
+    let (others, his) = (vec![message("m22"), end()], vec![message("m21"), message("m22"), end()]);
+    let visible = found_out_and_told(&mut (books, [alice, bob]), others, his);
+    assert_eq!(visible, ["m18", "m19", "m20", "m21", "m22", "leave23"]);
+}
+
+#[test]
+fn an_end_that_is_told_with_more_than_was_seen_before_shows_it() {
+    let mut books = Books::new();
+    let [alice, bob] = [ALICE, BOB].map(|user_id| books.sign_in(user_id, "A"));
+    let join = || member("join2", BOB, "join");
+    let begun = vec![create(), member("join1", ALICE, "join"), join()];
+    books.poll(alice, vec![joined([begun, messages(&["m3", "m4"])].concat())]);
+    books.poll(bob, vec![with_state(limited(messages(&["m4"])), vec![join()])]);
+    assert_eq!(books.visible(bob), ["m4"]);
+    let end = || leaves("leave11", BOB);
+    let his = vec![message("m3"), message("m4"), end()];
+    let visible = found_out_and_told(&mut (books, [alice, bob]), vec![end()], his);
+    assert_eq!(visible, ["m3", "m4", "leave11"]);
+}
