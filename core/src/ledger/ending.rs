@@ -257,10 +257,10 @@ impl Fold<'_> {
         }
         // Of an end that was found without its event, the event tells more: not
         // where the user was out and asked in again before it.
-        let late = place.filter(|_| is_found && (was_joined || !was_there));
+        let late = place.filter(|_| is_found && was_joined);
         let since = late.map_or(before.since, |place| {
             let end = self.end_of_stay(own.room, place, self.sent_ms(own.room, place));
-            if was_there { end.min(before.since) } else { end }
+            end.min(before.since)
         });
         if !is_told || before.ending.len() > 1 {
             return UserRoomRecord { since, ..known };

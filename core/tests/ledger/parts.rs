@@ -104,6 +104,15 @@ fn an_end_that_says_that_its_user_was_out_before_adds_nothing() {
 }
 
 #[test]
+fn an_end_of_an_invite_by_a_clock_that_is_behind_takes_nothing_of_the_stay_before() {
+    let (mut books, [_, bob]) = shared_by_two();
+    bob_is_found_to_be_out(&mut books, bob);
+    let declined = member_after("leave1-late", BOB, "invite", "leave");
+    books.poll(bob, vec![left(vec![declined])]);
+    assert_eq!(books.visible(bob), BEFORE);
+}
+
+#[test]
 fn an_end_with_other_events_behind_it_adds_nothing() {
     let (mut books, [alice, bob, _]) = shared_by_three();
     let gap = with_state(limited(messages(&["m20", "m21"])), vec![leaves("leave11", BOB)]);
@@ -193,4 +202,27 @@ fn an_end_that_is_told_with_more_than_was_seen_before_shows_it() {
     let his = vec![message("m3"), message("m4"), end()];
     let visible = found_out_and_told(&mut (books, [alice, bob]), vec![end()], his);
     assert_eq!(visible, ["m3", "m4", "leave11"]);
+}
+
+#[test]
+fn an_end_of_a_stay_behind_the_known_one_shows_nothing_from_between() {
+    let (mut books, [alice, bob]) = shared_by_two();
+    bob_is_found_to_be_out(&mut books, bob);
+    let end = || leaves("leave15", BOB);
+    books.poll(alice, vec![joined(vec![message("m6"), message("m14"), end()])]);
+    // That his poller goes on says nothing of a room that he is out of.
+    books.poll_twice(bob);
+    books.poll(bob, vec![left(vec![message("m14"), end()])]);
+    assert_eq!(books.visible(bob), ["m14", "leave15"]);
+}
+
+#[test]
+fn an_end_that_is_told_in_another_order_hides_nothing_of_it() {
+    let (mut books, [alice, bob]) = shared_by_two();
+    books.poll(alice, vec![joined(messages(&["m6", "m7"]))]);
+    let told = vec![message("m7"), message("m6"), leaves("leave11", BOB)];
+    books.poll(bob, vec![RoomBatch { limited: true, ..left(told) }]);
+    let visible = books.visible(bob);
+    assert!(visible.contains(&"m7".to_owned()), "{visible:?}");
+    assert_eq!(visible.last().unwrap(), "leave11");
 }
