@@ -107,6 +107,8 @@ pub(crate) struct Homeserver {
     pub(crate) devices: Vec<Device>,
     /// Whether state comes as of after the timeline (MSC4222).
     pub(crate) state_after: bool,
+    /// How far the clocks of users' servers are behind, in milliseconds.
+    pub(crate) behind_ms: Vec<u64>,
 }
 
 /// An answer, and what it gives away.
@@ -205,12 +207,13 @@ impl Homeserver {
     ) -> usize {
         self.stream += 1;
         self.now_ms += 1;
-        let (stream, now_ms) = (self.stream, self.now_ms);
+        let behind_ms = self.behind_ms.get(sender).copied().unwrap_or(0);
+        let (stream, sent_ms) = (self.stream, self.now_ms - behind_ms);
         let of = &mut self.rooms[room];
         let index = of.events.len();
         let id = format!("$r{room}-{index}");
         let mut json = format!(
-            r#"{{"event_id":"{id}","type":"{kind}","sender":"{}","origin_server_ts":{now_ms},"content":{content}"#,
+            r#"{{"event_id":"{id}","type":"{kind}","sender":"{}","origin_server_ts":{sent_ms},"content":{content}"#,
             user_id(sender)
         );
         if let Some(state_key) = state_key {

@@ -2,7 +2,7 @@
 
 use luge_core::{connection::AnswerLimits, ledger::LedgerLimits};
 
-use crate::client::ROOMS_MAX;
+use crate::{client::ROOMS_MAX, random::Random};
 
 /// What a run is like.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,8 @@ pub(crate) struct Settings {
     pub(crate) dialects: bool,
     /// Whether what is kept and told at once is so little that it is often not enough.
     pub(crate) small_limits: bool,
+    /// Whether some users' clocks are behind.
+    pub(crate) clocks_behind: bool,
 }
 
 impl Default for Settings {
@@ -36,6 +38,7 @@ impl Default for Settings {
             crashes: true,
             dialects: false,
             small_limits: false,
+            clocks_behind: std::env::var_os("LUGE_SIM_CLOCKS").is_some(),
         }
     }
 }
@@ -47,6 +50,20 @@ impl Settings {
             return usual;
         }
         AnswerLimits { receipts_max: 2, earlier_bytes_max: 2_000, bytes_max: 3_000, ..usual }
+    }
+
+    /// How far each user's clock is behind, in milliseconds: most are right, and others
+    /// wrong by seconds, minutes or hours.
+    pub(crate) fn clocks(&self, seed: u64) -> Vec<u64> {
+        if !self.clocks_behind {
+            return Vec::new();
+        }
+        let mut random = Random::new(seed.rotate_left(16));
+        let clock = |_| {
+            let most_ms = [0, 0, 0, 10_000, 600_000, 36_000_000][random.below(6)];
+            random.between(0, most_ms)
+        };
+        (0..self.users).map(clock).collect()
     }
 
     pub(crate) fn ledger_limits(&self) -> LedgerLimits {

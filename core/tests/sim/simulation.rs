@@ -177,6 +177,7 @@ impl Simulation {
             logs: std::env::var_os("LUGE_SIM_LOG").is_some(),
         };
         simulation.homeserver.state_after = simulation.random.chance(500);
+        simulation.homeserver.behind_ms = settings.clocks(seed);
         simulation.populate();
         simulation.sign_in();
         simulation.start();
