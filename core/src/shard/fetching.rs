@@ -2,9 +2,10 @@
 //! again where it could not be had.
 //!
 //! Who asks for all members of a room is told of it without them where the list does
-//! not come in time, and whose timeline needs a member without that one. If it could not be had at all, it is asked for again after a
-//! while, for as long as a client that lacks it is there; nothing else has to happen
-//! in the room. What the homeserver refuses is not asked for again by the clock.
+//! not come in time, and whose timeline needs a member without that one. If it could
+//! not be had at all, it is asked for again after a while, for as long as a client
+//! that lacks it is there; nothing else has to happen in the room. What the homeserver
+//! refuses is not asked for again by the clock.
 
 use std::{collections::BTreeSet, sync::Arc};
 
