@@ -17,23 +17,49 @@ use crate::{
 const HISTORY_VISIBILITY: &str = "m.room.history_visibility";
 
 impl Fold<'_> {
-    /// The place in a batch's timeline of the event with which the poller's user came
-    /// into the room, where what stands before it may have holes.
-    pub(super) fn hidden_before(
-        &self,
-        poll: Poll,
-        room: &Room,
-        batch: &RoomBatch,
-    ) -> Option<usize> {
-        let user_id = self.ledger.world.user_id(poll.user)?;
+    /// Takes out of a batch's timeline what stands before the event with which the
+    /// poller's user came into the room, where that may have holes. What of it is state
+    /// is state as of then.
+    pub(super) fn leave_out_hidden(&self, poll: Poll, room: &Room, batch: &mut RoomBatch) {
+        let Some(user_id) = self.ledger.world.user_id(poll.user).cloned() else { return };
+        let Some(came) = self.hidden_before(room, batch, &user_id) else { return };
+        let is_own = |event: &SyncEvent| {
+            event.kind == MEMBER && event.state_key.as_deref() == Some(&*user_id)
+        };
+        // The state after a timeline lacks none but members.
+        let is_lacking = |event: &SyncEvent| {
+            event.state_key.is_some()
+                && !is_own(event)
+                && (event.kind == MEMBER || !batch.state_is_after)
+        };
+        let mut before: Vec<SyncEvent> = batch.timeline.drain(..came).collect();
+        before.retain(is_lacking);
+        let at = if batch.state_is_after { 0 } else { batch.state.len() };
+        batch.state.splice(at..at, before);
+        batch.limited = true;
+        // It stands before what is hidden from one user, and not from others.
+        batch.prev_batch = None;
+    }
+
+    /// The place in a batch's timeline of the event with which a user came into the
+    /// room, where what stands before it may have holes.
+    fn hidden_before(&self, room: &Room, batch: &RoomBatch, user_id: &str) -> Option<usize> {
         let came = batch.timeline.iter().rposition(|event| begins_stay(event, user_id))?;
         // Nothing lies between a room's creation and its creator's coming.
         let created =
-            |event: &SyncEvent| event.kind == "m.room.create" && *event.sender == **user_id;
+            |event: &SyncEvent| event.kind == "m.room.create" && *event.sender == *user_id;
         let is_creator = came == 1 && created(&batch.timeline[0]);
         let told = batch.state.iter().chain(&batch.timeline);
         let told_hides = told.filter(|event| event.kind == HISTORY_VISIBILITY).any(hides);
         (came > 0 && !is_creator && (told_hides || self.hides_history(room))).then_some(came)
+    }
+
+    /// Whether a batch's timeline begins with its user's coming: they see nothing from
+    /// before it.
+    pub(super) fn begins_with_coming(&self, poll: Poll, batch: &RoomBatch) -> bool {
+        let user_id = self.ledger.world.user_id(poll.user);
+        let first = batch.timeline.first().zip(user_id);
+        first.is_some_and(|(first, user_id)| begins_stay(first, user_id))
     }
 
     /// Whether a room hides what was before from who comes, by its state or what that

@@ -96,7 +96,6 @@ impl Fold<'_> {
         let mut is_before = hides && self.came_since(room, &user_id, first);
         for event in &history.events {
             if is_before {
-                page.cut = true;
                 break;
             }
             is_before = hides && begins_stay(event, &user_id);
@@ -114,6 +113,8 @@ impl Fold<'_> {
                 before => page.fill.push((event, before)),
             }
         }
+        // The page's token may stand before what it hides, which others see.
+        page.cut |= is_before && page.met.is_none();
         page
     }
 

@@ -93,6 +93,7 @@ impl Fold<'_> {
 
     fn room_polled(&mut self, poll: Poll, mut batch: RoomBatch) {
         let mut room = self.room(&batch.room_id);
+        self.leave_out_hidden(poll, &room, &mut batch);
         let is_history = self.is_history(poll, &room, &batch);
         let whole = is_history.then(|| batch.clone());
         if is_history {

@@ -95,12 +95,10 @@ impl Fold<'_> {
         if is_level || (stored == 0 && batch.timeline.is_empty()) {
             chunk.standing = Standing::Level;
         }
-        let hidden = self.hidden_before(poll, room, batch);
         let mut leaves_out = false;
         for (index, event) in batch.timeline.iter().enumerate() {
             let is_first_sight = seen.insert(&*event.event_id);
             let is_old = last_known.is_some_and(|last| index < last);
-            let is_hidden = hidden.is_some_and(|came| index < came);
             let place = match known[index] {
                 _ if !is_first_sight => None,
                 Some(place) if place.timeline => {
@@ -115,20 +113,17 @@ impl Fold<'_> {
                 // What comes in front of known events is old: it is not shown.
                 // A poller that follows the room without a hole tells nothing
                 // old, and was only told of more than others were.
-                _ if is_old
-                    && (is_hidden || !(follows && self.is_continuous(room, &known[index..]))) =>
-                {
+                _ if is_old && !(follows && self.is_continuous(room, &known[index..])) => {
                     leaves_out = true;
                     None
                 }
-                _ if !is_old && (chunk.stale || is_hidden) => None,
+                _ if !is_old && chunk.stale => None,
                 before => {
                     if !is_old && (is_level || last_known.is_none()) {
                         chunk.standing = Standing::Ahead;
                     }
                     let opens = index == 0;
-                    let gap = (opens && starts_segment(room, batch, follows))
-                        || (hidden == Some(index) && !is_old);
+                    let gap = opens && starts_segment(room, batch, follows);
                     let prev_batch = batch.prev_batch.as_ref().filter(|_| opens);
                     chunk.opened_gap |= gap && room.last_event > Sequence::default();
                     let marks = Marks { gap, prev_batch: prev_batch.cloned(), before };
@@ -146,7 +141,8 @@ impl Fold<'_> {
         // What is appended behind a known event follows it without a gap. That a chunk
         // is newer than all that is stored clocks alone may have said: that is enough
         // only for who has just come, and sees nothing from before it.
-        let comes_anew = hidden.is_some_and(|came| matches!(chunk.places[came], Some((_, true))));
+        let comes_anew = matches!(chunk.places.first(), Some(Some((_, true))))
+            && self.begins_with_coming(poll, batch);
         chunk.reaches = match last_known.and_then(|last| known[last]) {
             _ if comes_anew => newest.unwrap_or(0),
             Some(last) => last.sequence,

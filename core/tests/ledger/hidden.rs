@@ -1,11 +1,15 @@
 //! What a room hides from who comes into it: their answers have holes where others
 //! talked, and say nothing of them.
 
-use luge_core::ledger::{Command, History};
+use luge_core::{
+    ledger::{Command, History},
+    upstream::{RoomBatch, SyncEvent},
+};
 use serde_json::json;
 
 use crate::table::{
-    ALICE, BOB, Books, Who, create, event, joined, limited, member, message, messages, name,
+    ALICE, BOB, Books, Who, create, event, joined, left, limited, member, member_after, message,
+    messages, name,
 };
 
 const EVE: &str = "@eve:example.org";
@@ -33,7 +37,7 @@ fn room(visibility: &str) -> (Books, [Who; 3]) {
 
 /// What Eve is told when she comes, where she may not see messages from before: what
 /// is the state now is shown all the same.
-fn told_to_eve() -> Vec<luge_core::upstream::SyncEvent> {
+fn told_to_eve() -> Vec<SyncEvent> {
     vec![
         member("join3", BOB, "join"),
         name("name4", &json!("n")),
@@ -45,7 +49,7 @@ fn told_to_eve() -> Vec<luge_core::upstream::SyncEvent> {
 
 const NEWS: [&str; 6] = ["m5", "m6", "topic7", "m8", "join9", "m10"];
 
-fn news() -> Vec<luge_core::upstream::SyncEvent> {
+fn news() -> Vec<SyncEvent> {
     let mut news = messages(&["m5", "m6"]);
     news.extend(told_to_eve().into_iter().skip(2).take(1));
     news.push(message("m8"));
@@ -151,4 +155,75 @@ fn history_ends_where_its_user_came() {
         (&*shown, is_limited),
         (&["join8", "m9", "m10", "m11"].map(str::to_owned)[..], true)
     );
+}
+
+/// A page of history for somebody, from before one event: the newest first.
+fn page(books: &mut Books, who: Who, before: &str, mut events: Vec<SyncEvent>, end: Option<&str>) {
+    events.reverse();
+    let before = books.sequence(before);
+    let end = end.map(str::to_owned);
+    let history = History { room: books.number(), user: who.user, before, events, end };
+    books.apply(Command::History(Box::new(history)));
+}
+
+/// Goal: what another is given as history from before somebody's coming is not shown to
+/// them, although they were given state from before it.
+#[test]
+fn what_another_is_given_from_before_ones_coming_is_hidden() {
+    let (mut books, [alice, _, eve]) = room("joined");
+    books.poll_twice(eve);
+    books.poll(eve, vec![limited(told_to_eve())]);
+    books.poll(alice, vec![limited(messages(&["m10"]))]);
+    let hidden = vec![name("name4", &json!("n")), message("m5"), message("m6")];
+    page(&mut books, alice, "join9", hidden, None);
+    assert_eq!(books.newest(alice, 4).0, ["m5", "m6", "join9", "m10"]);
+    assert_eq!(books.newest(eve, 10).0, ["join9", "m10"]);
+}
+
+/// Goal: nor is it where their own poller tells that they have left, and state from
+/// before their coming with it.
+#[test]
+fn what_was_before_ones_coming_is_hidden_when_one_has_left() {
+    let (mut books, [alice, _, eve]) = room("joined");
+    books.poll_twice(eve);
+    books.poll(alice, vec![joined(news())]);
+    books.poll(eve, vec![limited(told_to_eve())]);
+    let end = || member_after("leave11", EVE, "join", "leave");
+    books.poll(alice, vec![joined(vec![end()])]);
+    let mut told = told_to_eve();
+    told.push(end());
+    books.poll(eve, vec![RoomBatch { limited: true, ..left(told) }]);
+    assert_eq!(books.newest(eve, 10).0, ["join9", "m10", "leave11"]);
+}
+
+/// Goal: what somebody is told of from before they came says nothing of where in the
+/// timeline their coming belongs.
+#[test]
+fn what_one_came_behind_is_not_what_they_were_told_before() {
+    let (mut books, [alice, bob, eve]) = room("joined");
+    books.poll(alice, vec![limited(messages(&["m8"]))]);
+    books.poll_twice(eve);
+    let mut told = told_to_eve();
+    told.remove(2);
+    books.poll(eve, vec![limited(told)]);
+    books.poll(bob, vec![limited(vec![message("m8"), member("join9", EVE, "join")])]);
+    assert_eq!(books.stored().split_off(6), ["m8", "|", "join9", "m10"]);
+    assert_eq!(books.newest(eve, 10).0, ["join9", "m10"]);
+}
+
+/// Goal: a token that stands before what is hidden from one user is not given to others,
+/// whom it would lead past it.
+#[test]
+fn a_token_from_before_what_is_hidden_is_nobodys() {
+    let (mut books, [_, _, eve]) = room("joined");
+    books.poll_twice(eve);
+    books.poll(eve, vec![limited(messages(&["m10"]))]);
+    page(&mut books, eve, "m10", vec![member("join9", EVE, "join")], Some("before8"));
+    assert_eq!(books.newest(eve, 10).0, ["join9", "m10"]);
+    assert_eq!(books.event("join9").expect("it is stored").prev_batch, None);
+
+    books.poll(eve, vec![limited(messages(&["m21"]))]);
+    page(&mut books, eve, "m21", vec![message("m20")], Some("before20"));
+    let token = books.event("m20").expect("it is stored").prev_batch;
+    assert_eq!(token.as_deref(), Some("before20"));
 }
