@@ -23,19 +23,19 @@ impl Fold<'_> {
     pub(super) fn leave_out_hidden(&self, poll: Poll, room: &Room, batch: &mut RoomBatch) {
         let Some(user_id) = self.ledger.world.user_id(poll.user).cloned() else { return };
         let Some(came) = self.hidden_before(room, batch, &user_id) else { return };
-        let is_own = |event: &SyncEvent| {
-            event.kind == MEMBER && event.state_key.as_deref() == Some(&*user_id)
-        };
-        // The state after a timeline lacks none but members.
-        let is_lacking = |event: &SyncEvent| {
-            event.state_key.is_some()
-                && !is_own(event)
-                && (event.kind == MEMBER || !batch.state_is_after)
-        };
         let mut before: Vec<SyncEvent> = batch.timeline.drain(..came).collect();
-        before.retain(is_lacking);
-        let at = if batch.state_is_after { 0 } else { batch.state.len() };
-        batch.state.splice(at..at, before);
+        // What is set again behind it is told there, and the state after a timeline lacks
+        // none but members.
+        let is_same = |one: &SyncEvent, other: &SyncEvent| {
+            one.kind == other.kind && one.state_key == other.state_key
+        };
+        let is_after = batch.state_is_after;
+        before.retain(|event| {
+            let is_told = batch.timeline.iter().any(|later| is_same(later, event))
+                || (is_after && batch.state.iter().any(|entry| is_same(entry, event)));
+            event.state_key.is_some() && !is_told && (event.kind == MEMBER || !is_after)
+        });
+        batch.state.extend(before);
         batch.limited = true;
         // It stands before what is hidden from one user, and not from others.
         batch.prev_batch = None;

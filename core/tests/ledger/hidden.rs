@@ -3,13 +3,14 @@
 
 use luge_core::{
     ledger::{Command, History},
+    record::Membership,
     upstream::{RoomBatch, SyncEvent},
 };
 use serde_json::json;
 
 use crate::table::{
-    ALICE, BOB, Books, Who, create, event, joined, left, limited, member, member_after, message,
-    messages, name,
+    ALICE, BOB, Books, Who, create, event, invited, joined, left, limited, member, member_after,
+    message, messages, name,
 };
 
 const EVE: &str = "@eve:example.org";
@@ -226,4 +227,24 @@ fn a_token_from_before_what_is_hidden_is_nobodys() {
     page(&mut books, eve, "m21", vec![message("m20")], Some("before20"));
     let token = books.event("m20").expect("it is stored").prev_batch;
     assert_eq!(token.as_deref(), Some("before20"));
+}
+
+/// Goal: what of it is state undoes nothing that came behind their coming.
+#[test]
+fn a_leave_from_before_ones_coming_does_not_undo_a_later_invite() {
+    let (mut books, [alice, bob, eve]) = room("joined");
+    books.poll(bob, vec![left(vec![member_after("leave6", BOB, "join", "leave")])]);
+    books.poll(alice, vec![joined(vec![member_after("leave6", BOB, "join", "leave")])]);
+    let news = vec![member("join9", EVE, "join"), member_after("invite10", BOB, "leave", "invite")];
+    books.poll(alice, vec![joined(news.clone())]);
+    books.poll(bob, vec![invited(Vec::new())]);
+    let mut told = vec![member_after("leave6", BOB, "join", "leave")];
+    told.extend(news);
+    books.poll_twice(eve);
+    for is_after in [true, false] {
+        let state_is_after = is_after;
+        books.poll(eve, vec![RoomBatch { state_is_after, ..limited(told.clone()) }]);
+        assert_eq!(books.state("m.room.member", BOB).as_deref(), Some("invite10"));
+        assert_eq!(books.of_user(bob).map(|it| it.membership), Some(Membership::Invite));
+    }
 }
