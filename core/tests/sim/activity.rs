@@ -10,6 +10,7 @@ use luge_core::{
 use crate::{
     choices::Chooser,
     client::Connection,
+    history::{any_visibility, visibility_of_new},
     homeserver::{Device, Is, User, user_id},
     random::Random,
     settings::Settings,
@@ -31,8 +32,8 @@ impl Simulation {
         }
         for _ in 0..self.settings.rooms {
             let creator = self.random.below(self.settings.users);
-            let shared = self.random.chance(500);
-            let room = self.homeserver.create_room(creator, shared);
+            let visibility = visibility_of_new(&mut self.random);
+            let room = self.homeserver.create_room(creator, visibility);
             for _ in 0..self.random.between(1, 6) {
                 let user = self.random.below(self.settings.users);
                 if self.homeserver.rooms[room].membership(user).is_none() {
@@ -89,6 +90,9 @@ impl Simulation {
         if self.settings.dialects && self.choices.chance(150) {
             self.act_on_lists();
         }
+        if self.choices.chance(15) {
+            self.act_on_history();
+        }
         let room = self.random.below(self.homeserver.rooms.len());
         let user = self.random.below(self.settings.users);
         let joined = self.homeserver.rooms[room].joined();
@@ -134,8 +138,8 @@ impl Simulation {
                 self.homeserver.device_changes(user, who, left);
             }
             _ if self.homeserver.rooms.len() < self.settings.rooms * 2 => {
-                let shared = self.random.chance(500);
-                self.homeserver.create_room(user, shared);
+                let visibility = visibility_of_new(&mut self.random);
+                self.homeserver.create_room(user, visibility);
             }
             _ => {}
         }
@@ -206,6 +210,16 @@ impl Simulation {
         }
         let waits = chooser.random.chance(700);
         wanted.timeout_ms = if waits { chooser.random.between(1, 5_000) } else { 0 };
+    }
+
+    /// A room shows more or less of its history from now on.
+    fn act_on_history(&mut self) {
+        let room = self.choices.below(self.homeserver.rooms.len());
+        let joined = self.homeserver.rooms[room].joined();
+        let visibility = any_visibility(&mut self.choices);
+        if let Some(actor) = self.choices.pick(&joined) {
+            self.homeserver.shows_history(room, *actor, visibility);
+        }
     }
 
     /// Something happens that decides which lists a room is in, or what it is

@@ -213,7 +213,6 @@ impl Held {
             }
         }
         news.extend(indices.iter().map(|index| (room, *index)));
-        check_prev_batch(room, entry, &indices);
         let anew = match to.dialect {
             Dialect::Msc3575 => is_new || limited,
             _ => initial || expanded || limited,
@@ -243,18 +242,6 @@ impl Held {
             }
         }
     }
-}
-
-/// A token to page back with leaves no hole before the first event: it stands
-/// for a place there or later.
-fn check_prev_batch(room: usize, entry: &Value, indices: &[usize]) {
-    let (Some(token), Some(first)) = (entry["prev_batch"].as_str(), indices.first()) else {
-        return;
-    };
-    let (of, index) = token[1..].rsplit_once('-').expect("a token of the homeserver's");
-    assert_eq!(of, crate::wanted::room_id(room), "a token of the room's");
-    let index: usize = index.parse().expect("an index");
-    assert!(index >= *first, "{token} leaves a hole before {first}: {entry:#}");
 }
 
 fn text(value: &Value) -> String {

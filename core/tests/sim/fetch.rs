@@ -121,16 +121,16 @@ impl Simulation {
             return None;
         }
         let before = event_of(&want.event_id).1;
-        let first = if of.shared { 0 } else { of.behind(stay - 1) };
-        let from = before.saturating_sub(usize::try_from(want.limit).unwrap_or(0)).max(first);
-        let indices: Vec<usize> = (from..before).rev().collect();
+        // A page is read as it lies there, and what is hidden left out of it.
+        let from = before.saturating_sub(usize::try_from(want.limit).unwrap_or(0));
+        let indices: Vec<usize> = (from..before).rev().filter(|at| of.shows(user, *at)).collect();
         let events = events(of, &indices);
         if let Some(oldest) = indices.last() {
             self.visibility.give((number, user, stay), *oldest);
         }
         self.tell_members(number, &indices, heard);
         let HistoryWant { room, user, before, .. } = *want;
-        let end = (from > first).then(|| format!("p{}-{from}", order.room_id));
+        let end = (from > 0).then(|| format!("p{}-{from}", order.room_id));
         Some(vec![Command::History(Box::new(History { room, user, before, events, end }))])
     }
 

@@ -6,7 +6,7 @@ use std::{
     fmt::Write as _,
 };
 
-use crate::{account, visibility::Heard};
+use crate::{account, history::Part, visibility::Heard};
 
 pub(crate) const MEMBER: &str = "m.room.member";
 /// Events of a room in an initial answer, and in a later one.
@@ -50,6 +50,15 @@ pub(crate) struct Event {
     pub(crate) value: String,
 }
 
+impl Event {
+    /// It says what was there before it.
+    pub(crate) fn replaces(&mut self, content: &str) {
+        self.json.pop();
+        write!(self.json, r#","unsigned":{{"prev_content":{content}}}}}"#)
+            .expect("a string takes it");
+    }
+}
+
 /// One step of somebody's membership.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step {
@@ -61,8 +70,6 @@ pub(crate) struct Step {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Room {
     pub(crate) id: String,
-    /// Whether members see what was before them.
-    pub(crate) shared: bool,
     pub(crate) events: Vec<Event>,
     /// For each entry of the state, the events that set it, oldest first.
     pub(crate) state: BTreeMap<(&'static str, String), Vec<usize>>,
@@ -137,7 +144,7 @@ impl Room {
         self.members.get(&user)?.last().map(|step| step.is)
     }
 
-    fn membership_at(&self, user: usize, stream: u64) -> Option<Is> {
+    pub(crate) fn membership_at(&self, user: usize, stream: u64) -> Option<Is> {
         let steps = self.members.get(&user)?;
         let behind = steps.partition_point(|step| step.stream <= stream);
         behind.checked_sub(1).map(|at| steps[at].is)
@@ -174,7 +181,7 @@ impl Room {
     }
 
     /// The newest event that set an entry before the event at `index`.
-    fn as_of(indices: &[usize], index: usize) -> Option<usize> {
+    pub(crate) fn as_of(indices: &[usize], index: usize) -> Option<usize> {
         let behind = indices.partition_point(|at| *at < index);
         behind.checked_sub(1).map(|at| indices[at])
     }
@@ -186,17 +193,25 @@ impl Room {
 }
 
 impl Homeserver {
-    pub(crate) fn create_room(&mut self, creator: usize, shared: bool) -> usize {
+    /// A room that shows so much of its history from the beginning, or has not said.
+    pub(crate) fn create_room(
+        &mut self,
+        creator: usize,
+        visibility: Option<&'static str>,
+    ) -> usize {
         let number = self.rooms.len();
         let id = format!("!r{number}:x");
-        self.rooms.push(Room { id, shared, ..Room::default() });
+        self.rooms.push(Room { id, ..Room::default() });
         let create = r#"{"room_version":"10"}"#;
         self.happens(number, "m.room.create", Some(""), creator, create, String::new());
         self.changes(number, creator, creator, Is::Join);
+        if let Some(visibility) = visibility {
+            self.shows_history(number, creator, visibility);
+        }
         number
     }
 
-    fn happens(
+    pub(crate) fn happens(
         &mut self,
         room: usize,
         kind: &'static str,
@@ -262,11 +277,8 @@ impl Homeserver {
         let key = user_id(user);
         let index = self.happens(room, MEMBER, Some(&key), sender, &content, String::new());
         if let Some(before) = before {
-            let json = &mut self.rooms[room].events[index].json;
-            json.pop();
-            let word = before.word();
-            write!(json, r#","unsigned":{{"prev_content":{{"membership":"{word}"}}}}}}"#)
-                .expect("a string takes it");
+            let content = format!(r#"{{"membership":"{}"}}"#, before.word());
+            self.rooms[room].events[index].replaces(&content);
         }
         let stream = self.stream;
         self.rooms[room].members.entry(user).or_default().push(Step { stream, is, index });
@@ -415,8 +427,7 @@ impl Homeserver {
             Is::Invite => moved.then(|| ("invite", invite(room, user, last))),
             Is::Join => {
                 let newly = before != Some(Is::Join) || interrupted;
-                let stay = room.stays(user).last()?.0;
-                self.joined(number, user, since, newly, stay, answer).map(|json| ("join", json))
+                self.joined(number, user, since, newly, answer).map(|json| ("join", json))
             }
             Is::Leave | Is::Kick | Is::Ban => {
                 if !moved || (since.is_none() && last.is == Is::Leave) {
@@ -425,30 +436,25 @@ impl Homeserver {
                 // Only who was in the room since is shown it.
                 let stay =
                     room.stays(user).last().copied().filter(|(_, end)| *end == Some(last.stream));
+                let newly = stay.is_some_and(|(join, _)| before != Some(Is::Join) || join > after);
                 let from = match stay {
                     None => last.index,
-                    Some((join, _)) => {
-                        let newly = before != Some(Is::Join) || join > after;
-                        let first = if newly && room.shared { 0 } else { room.behind(join - 1) };
-                        if newly { first } else { room.behind(after) }
-                    }
+                    Some(_) if newly => 0,
+                    Some(_) => room.behind(after),
                 };
                 let limit = if since.is_none() { TIMELINE.0 } else { TIMELINE.1 };
-                let begin = from.max((last.index + 1).saturating_sub(limit));
-                if stay.is_some() {
-                    answer.heard.given.push((number, begin));
-                }
+                let mut part = room.part(user, from..last.index + 1, limit);
+                part.limited |= newly && part.begin() > 0;
                 let newly = stay.is_some() && before != Some(Is::Join);
                 let floor = if newly || since.is_none() { 0 } else { after };
                 let state = if stay.is_some() {
-                    state_block(room, user, floor, begin, last.index + 1, self.state_after)
+                    answer.heard.given.push((number, part.begin()));
+                    room.state_of(user, floor, &part, self.state_after)
                 } else {
                     Vec::new()
                 };
-                let timeline = begin..last.index + 1;
-                let limited = begin > from || (newly && begin > 0);
-                tell(number, room, &state, timeline.clone(), answer);
-                let json = self.body(room, &state, timeline, limited, String::new());
+                tell(number, room, &state, &part, answer);
+                let json = self.body(room, &state, &part, String::new());
                 Some(("leave", json))
             }
         }
@@ -460,21 +466,16 @@ impl Homeserver {
         user: usize,
         since: Option<u64>,
         newly: bool,
-        stay: u64,
         answer: &mut Answer,
     ) -> Option<String> {
         let room = &self.rooms[number];
         let after = since.filter(|_| !newly).unwrap_or(0);
         let end = room.events.len();
-        let from = match (newly, room.shared) {
-            (false, _) => room.behind(after),
-            (true, true) => 0,
-            (true, false) => room.behind(stay - 1),
-        };
+        let from = if newly { 0 } else { room.behind(after) };
         let limit = if since.is_none() { TIMELINE.0 } else { TIMELINE.1 };
-        let begin = from.max(end.saturating_sub(limit));
-        let limited = begin > from || (newly && begin > 0);
-        let state = state_block(room, user, after, begin, end, self.state_after);
+        let mut part = room.part(user, from..end, limit);
+        part.limited |= newly && since.is_some();
+        let state = room.state_of(user, after, &part, self.state_after);
         let mut more = String::new();
         let member_moved = room.events[from..end].iter().any(|event| event.kind == MEMBER);
         if newly || member_moved {
@@ -515,7 +516,7 @@ impl Homeserver {
             .filter(|((who, _), (stream, _))| *who == user && *stream > after);
         let account_data: Vec<String> =
             account_data.map(|((_, kind), (_, value))| data(kind, *value)).collect();
-        if !newly && begin == end && ephemeral.is_empty() && account_data.is_empty() {
+        if !newly && part.indices.is_empty() && ephemeral.is_empty() && account_data.is_empty() {
             return None;
         }
         write!(
@@ -527,29 +528,23 @@ impl Homeserver {
         )
         .expect("a string takes it");
         // Without events it is what comes next.
-        answer.heard.given.push((number, begin));
-        tell(number, room, &state, begin..end, answer);
-        Some(self.body(room, &state, begin..end, limited, more))
+        answer.heard.given.push((number, part.begin()));
+        tell(number, room, &state, &part, answer);
+        Some(self.body(room, &state, &part, more))
     }
 
-    fn body(
-        &self,
-        room: &Room,
-        state: &[usize],
-        timeline: std::ops::Range<usize>,
-        limited: bool,
-        more: String,
-    ) -> String {
-        let json = |at: usize| room.events[at].json.as_str();
-        let state: Vec<&str> = state.iter().map(|at| json(*at)).collect();
+    fn body(&self, room: &Room, state: &[usize], part: &Part, more: String) -> String {
+        let json = |at: &usize| room.events[*at].json.as_str();
+        let state: Vec<&str> = state.iter().map(json).collect();
         let name = if self.state_after { "org.matrix.msc4222.state_after" } else { "state" };
-        let prev_batch = format!("p{}-{}", room.id, timeline.start);
-        let timeline: Vec<&str> = timeline.map(json).collect();
+        let prev_batch = format!("p{}-{}", room.id, part.token);
+        let timeline: Vec<&str> = part.indices.iter().map(json).collect();
         format!(
-            r#""{}":{{"{name}":{{"events":[{}]}},"timeline":{{"events":[{}],"limited":{limited},"prev_batch":"{prev_batch}"}}{more}}}"#,
+            r#""{}":{{"{name}":{{"events":[{}]}},"timeline":{{"events":[{}],"limited":{},"prev_batch":"{prev_batch}"}}{more}}}"#,
             room.id,
             state.join(","),
             timeline.join(","),
+            part.limited,
         )
     }
 }
@@ -558,47 +553,14 @@ fn data(kind: &str, value: u64) -> String {
     format!(r#"{{"type":"{kind}","content":{}}}"#, account::content(kind, value))
 }
 
-/// The state that goes with a timeline from `begin` to `end`: what was set
-/// after `floor`, members only as far as the timeline or the user needs them.
-fn state_block(
-    room: &Room,
-    user: usize,
-    floor: u64,
-    begin: usize,
-    end: usize,
-    state_after: bool,
-) -> Vec<usize> {
-    let senders: BTreeSet<String> =
-        room.events[begin..end].iter().map(|event| user_id(event.sender)).collect();
-    let own = user_id(user);
-    let limit = if state_after { end } else { begin };
-    let mut state = Vec::new();
-    for ((kind, key), indices) in &room.state {
-        let Some(at) = Room::as_of(indices, limit) else { continue };
-        let changed = room.events[at].stream > floor;
-        let wanted = if *kind == MEMBER {
-            senders.contains(key) || (*key == own && changed)
-        } else {
-            changed
-        };
-        if wanted {
-            state.push(at);
-        }
-    }
-    state
-}
-
-/// Notes the member events that an answer has.
-fn tell(
-    number: usize,
-    room: &Room,
-    state: &[usize],
-    timeline: std::ops::Range<usize>,
-    answer: &mut Answer,
-) {
-    let all = state.iter().copied().chain(timeline);
-    let members = all.filter(|at| room.events[*at].kind == MEMBER);
-    answer.heard.told.extend(members.map(|at| (number, at)));
+/// Notes the events that an answer has: those of members, and those that the room
+/// hides.
+fn tell(number: usize, room: &Room, state: &[usize], part: &Part, answer: &mut Answer) {
+    let all = state.iter().chain(&part.indices);
+    let members = all.filter(|at| room.events[**at].kind == MEMBER);
+    answer.heard.told.extend(members.map(|at| (number, *at)));
+    let hidden = part.indices.iter().filter(|at| !room.shows(answer.heard.user, **at));
+    answer.heard.hidden.extend(hidden.map(|at| (number, *at)));
 }
 
 fn invite(room: &Room, user: usize, step: Step) -> String {

@@ -22,6 +22,7 @@ mod entry;
 mod exchange;
 mod extensions;
 mod fetch;
+mod history;
 mod homeserver;
 mod lists;
 mod log;

@@ -211,13 +211,14 @@ impl Simulation {
 fn check_joined(name: &str, connection: &Connection, number: usize, room: &Room, held: &Held) {
     let last = room.events.len() - 1;
     assert_eq!(held.events.last(), Some(&last), "{name}: the last event of {}", room.id);
+    let user = connection.user;
+    let is_missing = |index: &usize| room.shows(user, *index) && !held.late.contains(index);
     for pair in held.events.windows(2) {
-        let missing: Vec<_> = (pair[0] + 1..pair[1]).filter(|it| !held.late.contains(it)).collect();
+        let missing: Vec<_> = (pair[0] + 1..pair[1]).filter(is_missing).collect();
         assert!(missing.is_empty(), "{name}: {} lacks {missing:?} in {:?}", room.id, held.events);
     }
-    let begins = held.events.first() == Some(&0);
+    let begins = held.events.first().is_some_and(|first| !(0..*first).any(|it| is_missing(&it)));
     assert!(held.limited || begins || held.events.len() >= 5, "{name}: {}: {held:?}", room.id);
-    let user = connection.user;
     match connection.dialect {
         Dialect::Msc3575 => {
             let told = held.name.as_deref().unwrap_or_default();
@@ -281,7 +282,8 @@ fn check_end(name: &str, user: usize, room: &Room, held: &Held) {
     }
     let Some(first) = held.events.first() else { return };
     let holds = |index: &usize| held.events.contains(index) || held.late.contains(index);
-    let missing: Vec<_> = (*first..=step.index).filter(|index| !holds(index)).collect();
+    let is_missing = |index: &usize| room.shows(user, *index) && !holds(index);
+    let missing: Vec<_> = (*first..=step.index).filter(is_missing).collect();
     assert!(missing.is_empty(), "{name}: {} lacks {missing:?}, and has {held:?}", room.id);
 }
 

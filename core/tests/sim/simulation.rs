@@ -96,7 +96,8 @@ pub(crate) struct Numbers {
 /// One run.
 pub(crate) struct Simulation {
     pub(crate) random: Random,
-    /// Chance beside: for what runs with one dialect do not have.
+    /// Chance beside: for what runs with one dialect do not have, and for what rooms
+    /// hide.
     pub(crate) choices: Random,
     pub(crate) settings: Settings,
     pub(crate) now_ms: u64,

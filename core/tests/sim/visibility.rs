@@ -1,7 +1,7 @@
 //! Who may see what, by the truth and by what the homeserver has told Luge
 //! (the leak check).
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use serde_json::Value;
 
@@ -12,6 +12,9 @@ pub(crate) struct Visibility {
     /// For each stay (room, user, its beginning), the oldest event that the
     /// homeserver gave the user.
     given: BTreeMap<(usize, usize, u64), usize>,
+    /// Events (room, user, index) that the homeserver gave the user although the
+    /// room hides them: they were the state then.
+    hidden: BTreeSet<(usize, usize, usize)>,
     /// Member events that any answer has told of, and the first version of the
     /// world that had each.
     told: BTreeMap<(usize, usize), u64>,
@@ -28,7 +31,9 @@ pub(crate) struct Heard {
     pub(crate) next: u64,
     /// The oldest timeline event of each room that the user was in.
     pub(crate) given: Vec<(usize, usize)>,
-    /// Member events: the room and the index.
+    /// Timeline events that the room hides from the user: the room and the index.
+    pub(crate) hidden: Vec<(usize, usize)>,
+    /// Member events, likewise.
     pub(crate) told: Vec<(usize, usize)>,
 }
 
@@ -43,6 +48,7 @@ impl Visibility {
                 *first = (*first).min(*oldest);
             }
         }
+        self.hidden.extend(heard.hidden.iter().map(|(room, index)| (*room, heard.user, *index)));
         self.taken_in.extend(&heard.told);
     }
 
@@ -83,6 +89,7 @@ impl Visibility {
     pub(crate) fn check(&self, homeserver: &Homeserver, user: usize, answer: &Value, version: u64) {
         for (room_id, entry) in answer["rooms"].as_object().into_iter().flatten() {
             let room = room_of(room_id);
+            check_prev_batch(homeserver, user, room, entry);
             for (place, is_state) in [("timeline", false), ("required_state", true)] {
                 let events = entry[place].as_array().into_iter().flatten();
                 // Without content it says that an entry is gone.
@@ -127,9 +134,23 @@ impl Visibility {
     ) -> bool {
         let of = &homeserver.rooms[room];
         let stream = of.events[index].stream;
+        let is_shown = of.shows(user, index) || self.hidden.contains(&(room, user, index));
         of.stays(user).into_iter().any(|(begin, end)| {
             let Some(first) = self.given.get(&(room, user, begin)) else { return false };
-            (is_state || *first <= index) && end.is_none_or(|end| stream <= end)
+            (is_state || (is_shown && *first <= index)) && end.is_none_or(|end| stream <= end)
         })
     }
+}
+
+/// A token to page back with leaves no hole before the first event: it stands
+/// for a place there or later, or nothing between is the user's to see.
+fn check_prev_batch(homeserver: &Homeserver, user: usize, room: usize, entry: &Value) {
+    let first = entry["timeline"].as_array().and_then(|events| events.first());
+    let (Some(token), Some(first)) = (entry["prev_batch"].as_str(), first) else { return };
+    let (_, first) = event_of(first["event_id"].as_str().expect("an event id"));
+    let (of, index) = token[1..].rsplit_once('-').expect("a token of the homeserver's");
+    assert_eq!(of, homeserver.rooms[room].id, "a token of the room's");
+    let index: usize = index.parse().expect("an index");
+    let lacks = (index..first).find(|at| homeserver.rooms[room].shows(user, *at));
+    assert_eq!(lacks, None, "{token} leaves a hole before {first}: {entry:#}");
 }
