@@ -91,6 +91,8 @@ pub(crate) struct Device {
     pub(crate) messages: u64,
     /// The newest position that was ever answered.
     pub(crate) answered: u64,
+    /// The newest position that is not known any more.
+    pub(crate) lost: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -353,7 +355,14 @@ impl Homeserver {
 
     /// The homeserver has lost a position, and what was told before it.
     pub(crate) fn reject(&mut self, device: usize, since: u64) {
-        self.devices[device].undelivered.retain(|stream, _| *stream > since);
+        let device = &mut self.devices[device];
+        device.undelivered.retain(|stream, _| *stream > since);
+        device.lost = device.lost.max(since);
+    }
+
+    /// Whether a position is lost, which it stays.
+    pub(crate) fn has_lost(&self, device: usize, since: u64) -> bool {
+        since <= self.devices[device].lost
     }
 
     pub(crate) fn sync(&mut self, device: usize, since: Option<u64>, with_rooms: bool) -> Answer {

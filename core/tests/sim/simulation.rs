@@ -411,6 +411,8 @@ impl Simulation {
         let since = order.since.as_deref().map(position);
         let outcome = if order.token != token(number, self.numbers[number].token) {
             Some(PollOutcome::Unauthorized(unauthorized()))
+        } else if since.is_some_and(|since| self.homeserver.has_lost(number, since)) {
+            Some(PollOutcome::SinceRejected)
         } else if self.calm || !self.random.chance(30) {
             None
         } else {
