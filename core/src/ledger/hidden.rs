@@ -64,29 +64,49 @@ impl Fold<'_> {
 
     /// Whether a room hides what was before from who comes, by its state or what that
     /// was just before.
-    pub(super) fn hides_history(&self, room: &Room) -> bool {
+    fn hides_history(&self, room: &Room) -> bool {
+        self.visibility(room).is_some_and(|json| hides_by(&json))
+    }
+
+    fn visibility(&self, room: &Room) -> Option<String> {
         let archive = self.get(Table::State, &key::state(room.number, HISTORY_VISIBILITY, ""));
-        let event = archive
-            .and_then(StateRecord::decode)
-            .and_then(|entry| self.event(room.number, entry.place));
-        event.is_some_and(|event| hides_by(&event.json))
+        let entry = archive.and_then(StateRecord::decode)?;
+        Some(self.event(room.number, entry.place)?.json)
+    }
+
+    /// Whether a page of history may have holes from before its user came, by the room's
+    /// state, or the page itself, or by the timeline from `first` on where the state was
+    /// another before.
+    pub(super) fn may_hide(&self, room: &Room, first: u64, page: &[SyncEvent]) -> bool {
+        let hid = |event: &EventRecord| event.kind == HISTORY_VISIBILITY && hides_by(&event.json);
+        let now = self.visibility(room);
+        now.as_deref().is_some_and(hides_by)
+            || page.iter().any(|event| event.kind == HISTORY_VISIBILITY && hides(event))
+            || (now.as_deref().is_some_and(was_set_before) && self.has_since(room, first, hid))
     }
 
     /// Whether a user came into the room with an event of its timeline that is not
     /// older than `first`.
     pub(super) fn came_since(&self, room: &Room, user_id: &str, first: u64) -> bool {
+        self.has_since(room, first, |event| {
+            let is_own = event.kind == MEMBER && event.state_key.as_deref() == Some(user_id);
+            is_own && comes_in(&event.json)
+        })
+    }
+
+    /// Whether the timeline from `first` on has such a state event, or is too long to say.
+    fn has_since(&self, room: &Room, first: u64, is_it: impl Fn(&EventRecord) -> bool) -> bool {
         let timeline = |sequence| key::event(room.number, Place { timeline: true, sequence });
-        let (mut came, mut looked_at) = (false, 0);
+        let (mut has, mut looked_at) = (false, 0);
         let to = timeline(room.last_event.0.saturating_add(1));
         self.scan_back(Table::Events, &timeline(first), &to, &mut |_, archive| {
             looked_at += 1;
-            let event = EventRecord::access(archive).filter(|event| {
-                event.kind == *MEMBER && event.state_key.as_deref() == Some(user_id)
-            });
-            came = looked_at > LOOKED_AT_MAX || event.is_some_and(|it| comes_in(&it.json));
-            !came
+            let event = EventRecord::access(archive).filter(|event| event.state_key.is_some());
+            let event = event.and_then(|_| EventRecord::decode(archive));
+            has = looked_at > LOOKED_AT_MAX || event.is_some_and(|event| is_it(&event));
+            !has
         });
-        came
+        has
     }
 }
 
@@ -117,28 +137,38 @@ fn hides(event: &SyncEvent) -> bool {
 /// Whether a room hides history by such an event, or did before it. What it says that
 /// nobody knows is taken for less than all.
 fn hides_by(json: &str) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Event {
-        #[serde(default)]
-        content: Content,
-        #[serde(default)]
-        unsigned: Unsigned,
-    }
-    #[derive(Default, serde::Deserialize)]
-    struct Unsigned {
-        #[serde(default)]
-        prev_content: Content,
-    }
-    #[derive(Default, serde::Deserialize)]
-    struct Content {
-        history_visibility: Option<String>,
-    }
     let shares = |content: &Content| {
         let visibility = content.history_visibility.as_deref();
         matches!(visibility, None | Some("shared" | "world_readable"))
     };
-    serde_json::from_str::<Event>(json)
+    serde_json::from_str::<Visibility>(json)
         .is_ok_and(|event| !shares(&event.content) || !shares(&event.unsigned.prev_content))
+}
+
+/// Whether an event is not the first that says what a room shows of its history.
+fn was_set_before(json: &str) -> bool {
+    serde_json::from_str::<Visibility>(json)
+        .is_ok_and(|event| event.unsigned.prev_content.history_visibility.is_some())
+}
+
+/// `m.room.history_visibility`.
+#[derive(serde::Deserialize)]
+struct Visibility {
+    #[serde(default)]
+    content: Content,
+    #[serde(default)]
+    unsigned: Unsigned,
+}
+
+#[derive(Default, serde::Deserialize)]
+struct Unsigned {
+    #[serde(default)]
+    prev_content: Content,
+}
+
+#[derive(Default, serde::Deserialize)]
+struct Content {
+    history_visibility: Option<String>,
 }
 
 #[cfg(test)]

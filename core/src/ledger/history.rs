@@ -92,7 +92,7 @@ impl Fold<'_> {
         let mut page = Page { at_first: first == history.before, ..Page::default() };
         let mut seen = FxHashSet::default();
         let user_id = self.ledger.world.user_id(history.user).cloned().unwrap_or_default();
-        let hides = self.hides_history(room);
+        let hides = self.may_hide(room, first, &history.events);
         let mut is_before = hides && self.came_since(room, &user_id, first);
         for event in &history.events {
             if is_before {

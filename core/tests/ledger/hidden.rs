@@ -6,7 +6,7 @@ use luge_core::{
     record::Membership,
     upstream::{RoomBatch, SyncEvent},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::table::{
     ALICE, BOB, Books, Who, create, event, invited, joined, left, limited, member, member_after,
@@ -247,4 +247,35 @@ fn a_leave_from_before_ones_coming_does_not_undo_a_later_invite() {
         assert_eq!(books.state("m.room.member", BOB).as_deref(), Some("invite10"));
         assert_eq!(books.of_user(bob).map(|it| it.membership), Some(Membership::Invite));
     }
+}
+
+/// Goal: that a room has hidden its history is not forgotten over what it did since, be
+/// that in what its user is given or in what is known.
+#[test]
+fn a_room_that_hid_its_history_before_is_known_by_what_it_said_then() {
+    let visible = |id: &str, now: &str, before: &str| {
+        let content = json!({ "history_visibility": now });
+        let mut event = event(id, "m.room.history_visibility", Some(""), &content);
+        let mut json: Value = serde_json::from_str(&event.json).expect("an event");
+        json["unsigned"] = json!({ "prev_content": { "history_visibility": before } });
+        event.json = json.to_string().into();
+        event
+    };
+    let shared = |id: &str| visible(id, "shared", "joined");
+    let world = |id: &str| visible(id, "world_readable", "shared");
+    let name = || name("name4", &json!("n"));
+    let came = || member("join9", EVE, "join");
+
+    let (mut books, [_, _, eve]) = room("joined");
+    let answer = limited(messages(&["m10"]));
+    books.poll(eve, vec![RoomBatch { state: vec![world("visible7")], ..answer }]);
+    let given = vec![name(), shared("visible6"), world("visible7"), came()];
+    page(&mut books, eve, "m10", given, None);
+    assert_eq!(books.stored().split_off(5), ["|", "join9", "m10"]);
+    assert_eq!(books.newest(eve, 10).0, ["join9", "m10"]);
+
+    let (mut books, [_, _, eve]) = room("joined");
+    books.poll(eve, vec![limited(vec![came(), shared("visible10"), world("visible11")])]);
+    page(&mut books, eve, "join9", vec![name()], None);
+    assert_eq!(books.stored().split_off(5), ["|", "join9", "visible10", "visible11"]);
 }
