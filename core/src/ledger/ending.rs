@@ -134,8 +134,9 @@ impl Fold<'_> {
 
     /// Takes in that somebody has a new member event, whoever's poller told it: a
     /// local user who is out is out at once, and who is asked in again, or has come
-    /// in again, was out before. `ends_before` is the number that the event stands
-    /// before, where its own does not say so.
+    /// in again, was out before. Up to `knew` the homeserver knew everything: all there is
+    /// where it is newer than the stay for certain. `ends_before` is the number that the
+    /// event stands before, where its own does not say so.
     pub(super) fn member_changed(
         &mut self,
         room: &Room,
@@ -165,7 +166,8 @@ impl Fold<'_> {
         let own = own.and_then(|place| self.event(room.number, place));
         let since_ms = own.map_or(before.since_ms, |own| own.origin_server_ts);
         let is_old = before.since > knew && event.origin_server_ts < since_ms;
-        if is_old || (is_again && event.origin_server_ts <= since_ms) {
+        let is_sure = knew == u64::MAX;
+        if is_old || (is_again && !is_sure && event.origin_server_ts <= since_ms) {
             return;
         }
         // Who was out before is so since a moment that nobody has told of.
@@ -176,7 +178,13 @@ impl Fold<'_> {
         let since = match ends_before {
             _ if !is_known => self.sure_end(room, user, &before),
             Some(number) => number.saturating_sub(1),
-            None => self.end_of_stay(room, place, event.origin_server_ts),
+            None if place.timeline || !joined => {
+                self.end_of_stay(room, place, event.origin_server_ts)
+            }
+            None => {
+                let end = self.end_of_stay(room, place, event.origin_server_ts);
+                end.min(self.sure_end(room, user, &before))
+            }
         };
         let how = || ended(&event.json, &event.sender, user_id);
         // An invite or a knock shows nothing of the timeline, and its end none either.

@@ -7,6 +7,7 @@
 
 mod apart;
 mod asides;
+mod coming;
 mod command;
 mod copies;
 mod device;

@@ -203,7 +203,9 @@ impl Fold<'_> {
                 let next = chunk.places.get(index + 1..).into_iter().flatten().flatten();
                 let next = next.map(|(place, _)| place.sequence).min();
                 let next = next.filter(|next| *next < place.sequence);
-                self.member_changed(room, (event, *place), membership, (poll.knew, next));
+                let is_sure = next.is_none() && self.is_after_given(room, event, chunk);
+                let knew = if is_sure { u64::MAX } else { poll.knew };
+                self.member_changed(room, (event, *place), membership, (knew, next));
             }
         }
     }

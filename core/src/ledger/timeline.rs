@@ -2,9 +2,11 @@
 
 use rustc_hash::FxHashSet;
 
-use super::{fold::Fold, history::HISTORY_MAX, polled::Poll, state::previous_membership};
+use super::{
+    coming::Behind, fold::Fold, history::HISTORY_MAX, polled::Poll, state::previous_membership,
+};
 use crate::{
-    id::{RoomNumber, Sequence},
+    id::{RoomNumber, Sequence, UserNumber},
     record::{EventRecord, Membership, Place, StateRecord, key},
     redaction::redacted_with_because,
     request::MEMBER,
@@ -33,6 +35,8 @@ pub(super) struct Chunk {
     /// A number of the timeline up to which the answer knew everything, as far as
     /// its own events tell; 0 where they do not.
     pub(super) reaches: u64,
+    /// What its new events are newer than.
+    pub(super) behind: Behind,
 }
 
 /// How much an answer knew of a room, told by its timeline.
@@ -89,7 +93,12 @@ impl Fold<'_> {
         let is_certain = last_known.is_none()
             && may_vouch
             && (self.knew_all(poll, room) || !self.was_joined(poll, room));
-        let mut chunk = Chunk { stale, ..Chunk::default() };
+        let behind = Behind {
+            last_known: last_known.and_then(|last| known[last]).map(|place| place.sequence),
+            stored,
+            knew_all: self.knew_all(poll, room),
+        };
+        let mut chunk = Chunk { stale, behind, ..Chunk::default() };
         let is_level = last_known
             .is_some_and(|last| known[last].is_some_and(|place| place.sequence == stored));
         if is_level || (stored == 0 && batch.timeline.is_empty()) {
@@ -134,6 +143,7 @@ impl Fold<'_> {
             chunk.places.push(place);
         }
         self.hide_late(room, &late_events(&chunk));
+        self.hide_from_newcomers(poll, room, (batch, &chunk));
         chunk.oldest = self.oldest_shown(room.number, &chunk);
         let newest = chunk.places.iter().flatten().map(|(place, _)| place.sequence).max();
         let is_newest = newest == Some(room.last_event.0);
@@ -180,7 +190,8 @@ impl Fold<'_> {
         if batch.section == Section::Leave {
             // It ends where the user left, whenever it was asked for. In doubt it is
             // theirs alone: who is still there is told of it by another.
-            return self.has_later(room, newest);
+            let is_next = follows && !self.gap_after(room, self.followed(poll.user));
+            return !is_next && (self.has_others(poll, room) || self.has_later(room, newest));
         }
         if self.knew_all(poll, room) {
             return false;
@@ -192,6 +203,20 @@ impl Fold<'_> {
             return self.gap_after(room, poll.knew);
         }
         is_older
+    }
+
+    /// Whether anybody here is joined besides the poller's user.
+    fn has_others(&self, poll: Poll, room: &Room) -> bool {
+        let is_joined = |user: &UserNumber| {
+            let of_user = self.user_room(*user, room);
+            of_user.is_some_and(|it| it.membership == Membership::Join)
+        };
+        room.local_users.keys().filter(|user| **user != poll.user).any(is_joined)
+    }
+
+    /// Up to where a user's answers before this one knew everything for certain.
+    fn followed(&self, user: UserNumber) -> u64 {
+        self.ledger.followed.get(&user).copied().unwrap_or(0)
     }
 
     /// Whether an answer was asked for when everything that is stored was known.

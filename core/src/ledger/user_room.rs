@@ -376,7 +376,11 @@ impl Fold<'_> {
         let since = match place {
             Some(place) if place.timeline => place.sequence,
             _ if leads_to.is_some() => leads_to.unwrap_or_default(),
-            Some(place) => self.end_of_stay(own.room, place, self.sent_ms(own.room, place)),
+            Some(place) => {
+                let end = self.end_of_stay(own.room, place, self.sent_ms(own.room, place));
+                let stay = before.filter(|_| was_joined);
+                stay.map_or(end, |stay| end.min(self.sure_end(own.room, own.poll.user, stay)))
+            }
             None => self.end_of(own.room, own.chunk),
         };
         let oldest = own.chunk.oldest.filter(|_| was_joined).unwrap_or(NOTHING);

@@ -132,6 +132,7 @@ fn a_kick_in_a_state_that_was_fetched_ends_the_stay_also_where_its_user_moved_me
         let events = vec![create(), kick(kick_id, BOB)];
         let state = RoomState { room, user: alice.user, knew, events, joined: None, whole: None };
         books.apply(Command::State(Box::new(state)));
+        books.poll(alice, Vec::new());
         books.poll(alice, vec![limited(messages(&["m20"]))]);
         // Whom his own poller does not vouch for is shown nothing from behind a gap.
         books.poll_twice(bob);

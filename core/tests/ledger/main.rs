@@ -1,6 +1,7 @@
 //! The ledger, rule by rule, and random histories told by racing pollers.
 
 mod asides;
+mod clocks;
 mod copies;
 mod ends;
 mod gaps;

@@ -1,0 +1,102 @@
+//! What others' answers bring late of the time before somebody came into a room.
+//!
+//! Events are numbered in the order in which they become known. What was there before a
+//! user came is numbered behind their coming where the answer that tells of it was slower
+//! than theirs, or where theirs was taken for an old one, by clocks that are wrong. Clocks
+//! have no say in this: they are those of any homeserver (decision 0024).
+
+use super::{fold::Fold, hidden::begins_stay, polled::Poll, timeline::Chunk};
+use crate::{
+    id::UserNumber,
+    record::{Membership, Place, UserRoomRecord, key},
+    upstream::{RoomBatch, SyncEvent},
+    view::Table,
+    world::Room,
+};
+
+/// How a chunk relates to what was stored before it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Behind {
+    /// The last number of what was stored that the chunk has, if any.
+    pub(super) last_known: Option<u64>,
+    /// The last number of the timeline before the chunk.
+    pub(super) stored: u64,
+    /// Whether the answer was asked for when all of that was known.
+    pub(super) knew_all: bool,
+}
+
+impl Behind {
+    /// Whether what is new in the chunk is newer than an event of the timeline for certain.
+    fn follows(self, sequence: u64) -> bool {
+        match self.last_known {
+            Some(last) => sequence <= last,
+            None => self.knew_all && sequence <= self.stored,
+        }
+    }
+}
+
+impl Fold<'_> {
+    /// Keeps new events of a chunk from the other users who may have come behind them: the
+    /// chunk has their coming itself, or was asked for when it was not known, and they were
+    /// given nothing yet that the timeline has. Their own poller brings what is theirs.
+    pub(super) fn hide_from_newcomers(
+        &mut self,
+        poll: Poll,
+        room: &Room,
+        (batch, chunk): (&RoomBatch, &Chunk),
+    ) {
+        let is_new = |(place, is_new): &(Place, bool)| is_new.then_some(place.sequence);
+        let Some(newest) = chunk.places.iter().flatten().filter_map(is_new).max() else { return };
+        let users: Vec<UserNumber> = room.local_users.keys().copied().collect();
+        for user in users.into_iter().filter(|user| *user != poll.user) {
+            let Some(before) = self.user_room(user, room) else { continue };
+            if before.membership != Membership::Join {
+                continue;
+            }
+            let is_late = before.since > poll.knew && !self.was_given(room, &before);
+            let came = self.came_with(user, &before, batch, chunk);
+            let first = came.or_else(|| is_late.then(|| newest.saturating_add(1)));
+            if let Some(first) = first.filter(|first| *first > before.visible_from) {
+                let hidden = UserRoomRecord {
+                    visible_from: first,
+                    history_from: u64::MAX,
+                    ..before.clone()
+                };
+                self.set_user_room(user, room, Some(&before), hidden);
+            }
+        }
+    }
+
+    /// The number of the event that a user's stay began with, where it is new in a chunk.
+    fn came_with(
+        &self,
+        user: UserNumber,
+        stay: &UserRoomRecord,
+        batch: &RoomBatch,
+        chunk: &Chunk,
+    ) -> Option<u64> {
+        let user_id = self.ledger.world.user_id(user)?;
+        let told = batch.timeline.iter().zip(&chunk.places);
+        let mut new = told.filter_map(|(event, place)| Some((event, place.filter(|it| it.1)?.0)));
+        new.find(|(event, place)| stay.own_event == Some(*place) && begins_stay(event, user_id))
+            .map(|(_, place)| place.sequence)
+    }
+
+    /// Whether a new member event is newer than what its user was given in their stay.
+    pub(super) fn is_after_given(&self, room: &Room, event: &SyncEvent, chunk: &Chunk) -> bool {
+        let user_id = event.state_key.as_deref().unwrap_or_default();
+        let user = self.ledger.world.user_numbers.get(user_id);
+        let stay = user.and_then(|user| self.user_room(*user, room));
+        stay.filter(|stay| stay.membership == Membership::Join).is_some_and(|stay| {
+            chunk.behind.follows(stay.visible_from) && self.was_given(room, &stay)
+        })
+    }
+
+    /// Whether the timeline has an event that its user was given in their stay. Where it
+    /// does not, their answer was taken for an old one, and they are shown what is numbered
+    /// from then on.
+    fn was_given(&self, room: &Room, stay: &UserRoomRecord) -> bool {
+        let given = Place { timeline: true, sequence: stay.visible_from };
+        self.get(Table::Events, &key::event(room.number, given)).is_some()
+    }
+}
