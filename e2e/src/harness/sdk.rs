@@ -1,6 +1,6 @@
 //! matrix-sdk put together as Element X puts it together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Debug};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -231,7 +231,12 @@ impl ElementX {
         };
         let items = timeline.items().await;
         let events = items.iter().filter_map(|item| item.as_event());
+        // The SDK itself draws an event twice, and goes on doing so, where its key comes while the
+        // room is opened: with Synapse's own sliding sync too. An echo beside its event, or a second
+        // event, is drawn twice all the same.
+        let mut drawn = HashSet::new();
         Ok(events
+            .filter(|event| drawn.insert(event.identifier()))
             .filter_map(|event| {
                 let message = event.content().as_message()?;
                 let encrypted = event.encryption_info().is_some();
