@@ -242,7 +242,6 @@ impl Telling<'_> {
             }
             let Some(outcome) = turn.outcome() else {
                 self.lacking.extend(lacks_members.then_some(Want::Members(*room)));
-                self.note_missing(*room, turn);
                 continue;
             };
             self.take(*room, outcome, |entry| {
@@ -252,16 +251,6 @@ impl Telling<'_> {
         }
         self.unsettled.extend(&left_over);
         left_over
-    }
-
-    /// Notes the members that the timeline needs still, and nobody has.
-    fn note_missing(&mut self, room: RoomNumber, turn: RoomTurn<'_>) {
-        let missing = turn.of_this_stay().map(|sent| &sent.missing_members);
-        if let Some(missing) = missing.filter(|it| !it.is_empty()) {
-            self.unsettled.push(room);
-            let wants = missing.iter().map(|user_id| Want::Member(room, (**user_id).to_owned()));
-            self.lacking.extend(wants);
-        }
     }
 
     fn is_full(&self) -> bool {
@@ -275,8 +264,7 @@ impl Telling<'_> {
         outcome: Outcome,
         finish: impl FnOnce(&mut response::Room),
     ) {
-        let sent = &outcome.sent;
-        if sent.cursor < self.asked.source.world.sequence || !sent.missing_members.is_empty() {
+        if outcome.sent.cursor < self.asked.source.world.sequence {
             self.unsettled.push(room);
         }
         self.next.rooms.insert(room, Arc::new(outcome.sent));
