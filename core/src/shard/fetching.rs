@@ -99,13 +99,8 @@ impl Shard {
             // What is on its way may be less than what is wanted now.
             let is_more = busy.in_flight && matches!(want, Want::History(_));
             busy.next = is_more.then(|| Box::new(order)).or(busy.next.take());
-        } else {
-            if self.fetching.len() >= self.limits.fetches_max {
-                self.fetching.retain(|_, it| !it.is_done());
-            }
-            if self.fetching.len() < self.limits.fetches_max {
-                self.order_fetch(order, out);
-            }
+        } else if self.fetching.len() < self.limits.fetches_max {
+            self.order_fetch(order, out);
         }
     }
 
@@ -162,7 +157,9 @@ impl Shard {
             let next = fetched.as_mut().and_then(|it| it.next.take());
             if let Some(next) = next.filter(|_| !self.stopping) {
                 self.order_fetch(*next, out);
-            } else if let (Want::Member(..), Some(before)) = (want, fetched) {
+            } else if let (Want::Member(..), Some(before)) = (want, fetched)
+                && self.fetching.len() < self.limits.fetches_max / 2
+            {
                 // It may not be theirs to see, or not yet.
                 let until_ms = self.now_ms + self.limits.refetch_after_ms;
                 let done = Fetching { until_ms, in_flight: false, failed: None, ..before };
