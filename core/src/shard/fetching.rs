@@ -2,12 +2,11 @@
 //! again where it could not be had.
 //!
 //! Who asks for all members of a room is told of it without them where the list does
-//! not come in time, and whose timeline needs a member without that one. If it could
-//! not be had at all, it is asked for again after a while, for as long as a client
-//! that lacks it is there; nothing else has to happen in the room. What the homeserver
-//! refuses is not asked for again by the clock.
+//! not come in time. If it could not be had at all, it is asked for again after a
+//! while, for as long as a client that lacks it is there; nothing else has to happen
+//! in the room. What the homeserver refuses is not asked for again by the clock.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     Effects, Shard,
@@ -29,9 +28,6 @@ pub(super) struct Fetching {
     failed: Option<(FetchOutcome, u32)>,
     /// What is fetched afterwards, where more of the same came to be wanted.
     next: Option<Box<FetchOrder>>,
-    /// For whom it was asked lately: what the homeserver gave one user may be nothing to
-    /// another.
-    users: BTreeSet<UserNumber>,
 }
 
 /// Why something is asked for.
@@ -92,9 +88,9 @@ impl Shard {
             was_too_large: false,
         };
         let now_ms = self.now_ms;
-        let is_due = |it: &Fetching| it.until_ms <= now_ms || it.is_done_for_others(place.user);
+        let is_over = |it: &Fetching| it.until_ms <= now_ms;
         let busy = self.fetching.get_mut(&key);
-        let busy = busy.filter(|it| !is_due(it) || (cause == Cause::Lack && it.is_refused()));
+        let busy = busy.filter(|it| !is_over(it) || (cause == Cause::Lack && it.is_refused()));
         if let Some(busy) = busy {
             // What is on its way may be less than what is wanted now.
             let is_more = busy.in_flight && matches!(want, Want::History(_));
@@ -106,14 +102,10 @@ impl Shard {
 
     pub(super) fn order_fetch(&mut self, mut order: FetchOrder, out: &mut Effects) {
         let key = order.want.key();
-        let before = self.fetching.remove(&key);
-        let failed = before.as_ref().and_then(|before| before.failed);
+        let failed = self.fetching.get(&key).and_then(|before| before.failed);
         order.was_too_large = matches!(failed, Some((FetchOutcome::TooLarge, _)));
-        let users = before.filter(|it| it.until_ms > self.now_ms).map(|it| it.users);
-        let mut users = users.unwrap_or_default();
-        users.insert(order.user);
         let until_ms = self.now_ms + self.limits.refetch_after_ms;
-        let fetching = Fetching { until_ms, in_flight: true, failed, next: None, users };
+        let fetching = Fetching { until_ms, in_flight: true, failed, next: None };
         self.fetching.insert(key, fetching);
         out.push(Effect::Fetch(order));
     }
@@ -152,18 +144,10 @@ impl Shard {
         if let Want::JoinedRooms(user) = want {
             return self.on_rooms_checked(*user);
         }
-        let mut fetched = self.fetching.remove(&want.key());
+        let fetched = self.fetching.remove(&want.key());
         if outcome == FetchOutcome::Done {
-            let next = fetched.as_mut().and_then(|it| it.next.take());
-            if let Some(next) = next.filter(|_| !self.stopping) {
+            if let Some(next) = fetched.and_then(|it| it.next).filter(|_| !self.stopping) {
                 self.order_fetch(*next, out);
-            } else if let (Want::Member(..), Some(before)) = (want, fetched)
-                && self.fetching.len() < self.limits.fetches_max / 2
-            {
-                // It may not be theirs to see, or not yet.
-                let until_ms = self.now_ms + self.limits.refetch_after_ms;
-                let done = Fetching { until_ms, in_flight: false, failed: None, ..before };
-                self.fetching.insert(want.key(), done);
             }
         } else {
             let before = fetched.and_then(|it| it.failed);
@@ -210,24 +194,12 @@ impl Fetching {
         let times = before.filter(|(last, _)| *last == outcome).map_or(0, |(_, times)| times);
         let (wait_ms, doublings_max) = match (outcome, want) {
             (FetchOutcome::TooLarge, _) => (limits.too_large_after_ms, TOO_LARGE_DOUBLINGS_MAX),
-            (_, Want::Members(_) | Want::Member(..) | Want::State(_)) => {
-                (limits.refetch_after_ms, DOUBLINGS_MAX)
-            }
+            (_, Want::Members(_) | Want::State(_)) => (limits.refetch_after_ms, DOUBLINGS_MAX),
             _ => (limits.refetch_after_ms, 0),
         };
         let until_ms = now_ms.saturating_add(wait_ms << times.min(doublings_max));
         let failed = Some((outcome, times.saturating_add(1)));
-        Self { until_ms, in_flight: false, failed, next: None, users: BTreeSet::new() }
-    }
-
-    /// Whether it came, and is kept in mind only so that nobody asks for it all the time.
-    fn is_done(&self) -> bool {
-        !self.in_flight && self.failed.is_none()
-    }
-
-    /// Whether it came, and was not asked for `user`.
-    fn is_done_for_others(&self, user: UserNumber) -> bool {
-        self.is_done() && !self.users.contains(&user)
+        Self { until_ms, in_flight: false, failed, next: None }
     }
 
     fn is_refused(&self) -> bool {
