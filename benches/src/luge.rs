@@ -89,6 +89,18 @@ impl Luge {
         }
     }
 
+    /// Other users of the homeserver who are in the room in which messages are sent.
+    pub fn members(&mut self, count: usize) {
+        for number in 0..count {
+            let mut token_key = [3; 32];
+            token_key[..8].copy_from_slice(&(number as u64).to_le_bytes());
+            let user_id = format!("@local{number}:bench.test");
+            let (user, device) = self.sign_in(&user_id, token_key);
+            let body = initial_body_of(&user_id, Shape::lean(1), LIVELY);
+            self.take_in(Command::Polled(Box::new(polled(user, device, None, batch(&body)))));
+        }
+    }
+
     fn sign_in(&mut self, user_id: &str, token_key: [u8; 32]) -> (UserNumber, DeviceNumber) {
         let command = Command::SignIn(SignIn {
             user_id: user_id.to_owned(),
@@ -291,6 +303,9 @@ struct Asker<'a> {
     device: DeviceNumber,
     token_key: [u8; 32],
 }
+
+/// The room in which messages are sent.
+pub const LIVELY: usize = 7;
 
 /// The first of the rooms that neighbours are in.
 const NEIGHBOURS_FROM: usize = 500_000;

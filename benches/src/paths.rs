@@ -15,7 +15,7 @@ use luge_core::{
 
 use crate::{
     account::{Shape, USER_ID, incremental_body, initial_body},
-    luge::Luge,
+    luge::{LIVELY, Luge},
     plumbing,
 };
 
@@ -62,6 +62,7 @@ pub const GROWTHS: &[Growth] = &[
     },
     Growth { small: "live event, 100 rooms", large: "live event, 20000 rooms", percent_max: 120 },
     Growth { small: "wait, window of 1000", large: "wait, window of 20000", percent_max: 110 },
+    Growth { small: "ledger, 10 members", large: "ledger, 500 members", percent_max: 120 },
     Growth {
         small: "live event, 10 neighbours",
         large: "live event, 500 neighbours",
@@ -108,9 +109,11 @@ impl Accounts {
 /// Everything that is measured, in the order of a fact's way from the
 /// homeserver to the client.
 pub const PATHS: &[Path] = &[
-    Path { name: "parse, one message", build: |_| parse_body(incremental_body(7, 1)) },
+    Path { name: "parse, one message", build: |_| parse_body(incremental_body(LIVELY, 1)) },
     Path { name: "parse, 1000 rooms", build: |_| parse_body(initial_body(Shape::whole(1_000))) },
     Path { name: "ledger, one message", build: |accounts| ledger(accounts.whole()) },
+    Path { name: "ledger, 10 members", build: |_| ledger(members(10)) },
+    Path { name: "ledger, 500 members", build: |_| ledger(members(500)) },
     Path { name: "publish, 100 rooms", build: |accounts| publish(accounts.lean(100)) },
     Path { name: "publish, 20000 rooms", build: |accounts| publish(accounts.lean(20_000)) },
     Path { name: "load a user, 1000 rooms", build: |accounts| load(accounts.whole()) },
@@ -164,7 +167,7 @@ fn ledger(luge: Rc<RefCell<Luge>>) -> Prepare {
         let luge = Rc::clone(&luge);
         let command = {
             let mut luge = luge.borrow_mut();
-            let body = incremental_body(7, luge.polls());
+            let body = incremental_body(LIVELY, luge.polls());
             luge.polled(&body)
         };
         Box::new(move || luge.borrow_mut().ledger_apply(command))
@@ -254,6 +257,13 @@ fn crowd(count: usize) -> Rc<RefCell<Luge>> {
     Rc::new(RefCell::new(luge))
 }
 
+/// An account whose most lively room has other local members, each with a device.
+fn members(count: usize) -> Rc<RefCell<Luge>> {
+    let mut luge = Luge::with_account(&initial_body(Shape::lean(100)));
+    luge.members(count);
+    Rc::new(RefCell::new(luge))
+}
+
 /// A message reaches a client that waits.
 fn live(luge: Rc<RefCell<Luge>>, until: usize) -> Prepare {
     Box::new(move || {
@@ -264,7 +274,7 @@ fn live(luge: Rc<RefCell<Luge>>, until: usize) -> Prepare {
             let request = luge.request(Some(&position), (0, until), 30_000);
             let answer = luge.apply(request);
             assert!(answer.is_none(), "nothing is new, so the request waits");
-            let body = incremental_body(7, luge.polls());
+            let body = incremental_body(LIVELY, luge.polls());
             luge.poll_apart(&body)
         };
         turn(Rc::clone(&luge), delta)
@@ -304,7 +314,7 @@ mod tests {
     #[test]
     fn every_path_does_something_and_the_same_each_time() {
         let mut accounts = Accounts::default();
-        let large = ["20000 rooms", "500 neighbours"];
+        let large = ["20000 rooms", "500 neighbours", "500 members"];
         let small = |path: &&Path| !large.iter().any(|large| path.name.contains(large));
         for path in PATHS.iter().filter(small) {
             let mut prepare = (path.build)(&mut accounts);

@@ -5,10 +5,13 @@
 //! than theirs, or where theirs was taken for an old one, by clocks that are wrong. Clocks
 //! have no say in this: they are those of any homeserver (decision 0024).
 
+use std::collections::BTreeSet;
+
 use super::{fold::Fold, hidden::begins_stay, polled::Poll, timeline::Chunk};
 use crate::{
     id::UserNumber,
     record::{Membership, Place, UserRoomRecord, key},
+    request::MEMBER,
     upstream::{RoomBatch, SyncEvent},
     view::Table,
     world::Room,
@@ -47,14 +50,28 @@ impl Fold<'_> {
     ) {
         let is_new = |(place, is_new): &(Place, bool)| is_new.then_some(place.sequence);
         let Some(newest) = chunk.places.iter().flatten().filter_map(is_new).max() else { return };
-        let users: Vec<UserNumber> = room.local_users.keys().copied().collect();
+        let came = self.comings(batch, chunk);
+        // Of thousands who have been there for long nobody is looked at.
+        let may_be_late = self.came_last(room) > poll.knew;
+        debug_assert!(
+            may_be_late || !room.local_users.keys().any(|it| self.came_behind(poll, room, *it)),
+            "whoever came behind an answer was noted"
+        );
+        let users: BTreeSet<UserNumber> = if may_be_late {
+            room.local_users.keys().copied().collect()
+        } else {
+            came.iter().map(|(user, _)| *user).collect()
+        };
         for user in users.into_iter().filter(|user| *user != poll.user) {
             let Some(before) = self.user_room(user, room) else { continue };
             if before.membership != Membership::Join {
                 continue;
             }
+            let is_own = |(it, place): &&(UserNumber, Place)| {
+                *it == user && before.own_event == Some(*place)
+            };
+            let came = came.iter().find(is_own).map(|(_, place)| place.sequence);
             let is_late = before.since > poll.knew && !self.was_given(room, &before);
-            let came = self.came_with(user, &before, batch, chunk);
             let first = came.or_else(|| is_late.then(|| newest.saturating_add(1)));
             if let Some(first) = first.filter(|first| *first > before.visible_from) {
                 let hidden = UserRoomRecord {
@@ -67,19 +84,32 @@ impl Fold<'_> {
         }
     }
 
-    /// The number of the event that a user's stay began with, where it is new in a chunk.
-    fn came_with(
-        &self,
-        user: UserNumber,
-        stay: &UserRoomRecord,
-        batch: &RoomBatch,
-        chunk: &Chunk,
-    ) -> Option<u64> {
-        let user_id = self.ledger.world.user_id(user)?;
+    /// Who of those whom Luge knows comes in with which new event of a chunk.
+    fn comings(&self, batch: &RoomBatch, chunk: &Chunk) -> Vec<(UserNumber, Place)> {
         let told = batch.timeline.iter().zip(&chunk.places);
-        let mut new = told.filter_map(|(event, place)| Some((event, place.filter(|it| it.1)?.0)));
-        new.find(|(event, place)| stay.own_event == Some(*place) && begins_stay(event, user_id))
-            .map(|(_, place)| place.sequence)
+        let coming = |(event, place): (&SyncEvent, &Option<(Place, bool)>)| {
+            let (place, _) = place.filter(|(_, is_new)| *is_new && event.kind == MEMBER)?;
+            let user_id = event.state_key.as_deref()?;
+            let user = *self.ledger.world.user_numbers.get(user_id)?;
+            begins_stay(event, user_id).then_some((user, place))
+        };
+        told.filter_map(coming).collect()
+    }
+
+    fn came_behind(&self, poll: Poll, room: &Room, user: UserNumber) -> bool {
+        let stay = self.user_room(user, room);
+        stay.is_some_and(|it| it.membership == Membership::Join && it.since > poll.knew)
+    }
+
+    /// The last number with which a stay of anybody here began, or a later one.
+    fn came_last(&self, room: &Room) -> u64 {
+        self.ledger.came.get(&room.number).copied().unwrap_or(self.ledger.opened)
+    }
+
+    /// Notes that somebody is in a room since a number.
+    pub(super) fn note_coming(&mut self, room: &Room, since: u64) {
+        let last = self.came_last(room).max(since);
+        self.ledger.came.insert(room.number, last);
     }
 
     /// Whether a new member event is newer than what its user was given in their stay.

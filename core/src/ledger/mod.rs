@@ -65,6 +65,9 @@ pub struct Ledger {
     /// Up to which gaps every room that a user is joined to was looked at. Who is
     /// not here is looked at whole.
     vouched: BTreeMap<UserNumber, u64>,
+    /// With which number the last of the stays in a room began that began since the start;
+    /// one entry for each room at most.
+    came: BTreeMap<RoomNumber, u64>,
     /// The rooms that the parts of an initial answer have told of so far.
     unfinished: BTreeMap<DeviceNumber, BTreeSet<RoomNumber>>,
     /// The rooms of which it is known what was told lately, the oldest first.
@@ -141,6 +144,7 @@ impl Ledger {
             followed: BTreeMap::new(),
             gaps,
             vouched: BTreeMap::new(),
+            came: BTreeMap::new(),
             unfinished: BTreeMap::new(),
             lively: VecDeque::new(),
         })

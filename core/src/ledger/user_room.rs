@@ -38,6 +38,11 @@ impl Fold<'_> {
         if before == Some(&after) {
             return;
         }
+        if after.membership == Membership::Join
+            && before.is_none_or(|it| it.membership != Membership::Join || it.since != after.since)
+        {
+            self.note_coming(room, after.since);
+        }
         // That alone says nothing, and lets be seen what has changed.
         let is_vouched = before.is_some_and(|before| {
             before.vouched != after.vouched
