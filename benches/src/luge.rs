@@ -316,7 +316,16 @@ fn polled(
     since: Option<String>,
     batch: SyncBatch,
 ) -> Polled {
-    Polled { user, device, since, with_rooms: true, last_part: true, asked_ms: START_MS, batch }
+    Polled {
+        user,
+        device,
+        since,
+        with_rooms: true,
+        last_part: true,
+        asked_ms: START_MS,
+        may_repeat: true,
+        batch,
+    }
 }
 
 /// A homeserver's answer, parsed.

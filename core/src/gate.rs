@@ -486,12 +486,15 @@ impl<'a> Gate<'a> {
             && entry.kind == *MEMBER
             && entry.state_key == *self.user.id;
         // Who is out is not told of what came in a timeline later than in a state
-        // block, nor of what was sent later.
+        // block, nor of what came beside all timelines when they may have been out, or
+        // was sent then.
         let is_later = || {
             let is_out = !self.is_joined();
             let in_timeline = if is_out && place.timeline { place.sequence } else { 0 };
-            entry.changed.to_native().max(in_timeline) > self.visible.1
-                || (is_out && self.is_sent_later(place))
+            let changed = entry.changed.to_native();
+            let is_sure = place.timeline || changed <= self.of_user.vouched.0;
+            changed.max(in_timeline) > self.visible.1
+                || (is_out && !is_sure && (entry.apart || self.is_sent_later(place)))
         };
         let is_seen = is_there && !is_former && (own || !is_later());
         is_seen.then_some(place)

@@ -140,6 +140,9 @@ pub struct Room {
     /// none. What lies from there on is for members of whom it is known that the gap
     /// does not hide their end.
     pub last_gap: Sequence,
+    /// Whether events were told that have no place in the timeline, since nothing says
+    /// whether they are newer. What comes next begins behind a gap.
+    pub lacks_newest: bool,
     /// When the last timeline event came, unix milliseconds, never falling:
     /// with `last_event` it orders lists.
     pub recency_ms: u64,
@@ -244,6 +247,7 @@ impl Room {
             members_complete: self.members_complete,
             last_event: self.last_event.0,
             last_gap: self.last_gap.0,
+            lacks_newest: self.lacks_newest,
             recency_ms: self.recency_ms,
             bump_stamp: self.bump_stamp,
             state_changed: self.state_changed.0,
@@ -297,6 +301,7 @@ impl Room {
             members_complete: record.members_complete,
             last_event: Sequence(record.last_event),
             last_gap: Sequence(record.last_gap),
+            lacks_newest: record.lacks_newest,
             recency_ms: record.recency_ms,
             bump_stamp: record.bump_stamp,
             state_changed: Sequence(record.state_changed),

@@ -375,6 +375,7 @@ mod tests {
             with_rooms: true,
             last_part: true,
             asked_ms: 0,
+            may_repeat: false,
             batch: SyncBatch::default(),
         })))
     }

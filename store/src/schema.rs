@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The shape that this build reads and writes.
-pub const SCHEMA_VERSION: u32 = 5;
+pub const SCHEMA_VERSION: u32 = 6;
 
 /// Where the schema version lies in [`Table::Meta`]; no [`luge_core::view::Write`] may touch it.
 pub const SCHEMA_KEY: &[u8] = b"schema_version";

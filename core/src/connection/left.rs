@@ -149,7 +149,10 @@ pub(super) fn outcome(turn: RoomTurn<'_>) -> Option<Outcome> {
         member::TimelineTurn::default()
     };
     // Events that others are told of later than who left are numbered anew then.
-    if let (Some(_), Some(answer)) = (told, &mut timeline.answer) {
+    let was_told = turn
+        .before
+        .is_some_and(|sent| sent.membership != Membership::Join && sent.since == of_user.since);
+    if let Some(answer) = timeline.answer.as_mut().filter(|_| was_told || told.is_some()) {
         answer.num_live = 0;
     }
     let mut wants = Vec::new();

@@ -33,6 +33,7 @@ impl Fold<'_> {
             place,
             changed: aside.changed.0,
             membership: content(&event.json).text("membership").map(str::to_owned),
+            apart: true,
         })
     }
 
@@ -130,6 +131,7 @@ impl Fold<'_> {
         let of_user = self.user_room(user, &room);
         if of_user.is_some_and(|it| it.membership == Membership::Join) {
             self.show_asides(&mut room, |end| end.changed.0 <= knew && end.user_id != user_id);
+            self.doubt_heroes(user, &mut room);
             self.note_summary(&mut room);
             self.set_room(room);
         }
@@ -151,7 +153,7 @@ impl Fold<'_> {
         let is_news = place.timeline && place.sequence > self.started.0;
         let is_counted = !is_news && !self.is_in_state(room, &aside.user_id);
         let counts = (room.joined_count, room.invited_count);
-        self.set_entry(room, (MEMBER, &aside.user_id), &event.json, place);
+        self.set_entry(room, (MEMBER, &aside.user_id), &event.json, (place, true));
         if is_counted {
             (room.joined_count, room.invited_count) = counts;
         }

@@ -36,6 +36,12 @@ impl Behind {
             None => self.knew_all && sequence <= self.stored,
         }
     }
+
+    /// Whether what is new in the chunk follows on an event up to which a user who has come
+    /// was told that they are there.
+    fn follows_stay(self, stay: &UserRoomRecord) -> bool {
+        stay.vouched >= stay.since && self.last_known.is_some_and(|last| last >= stay.vouched)
+    }
 }
 
 impl Fold<'_> {
@@ -71,7 +77,9 @@ impl Fold<'_> {
                 *it == user && before.own_event == Some(*place)
             };
             let came = came.iter().find(is_own).map(|(_, place)| place.sequence);
-            let is_late = before.since > poll.knew && !self.was_given(room, &before);
+            let is_late = before.since > poll.knew
+                && !self.was_given(room, &before)
+                && !chunk.behind.follows_stay(&before);
             let first = came.or_else(|| is_late.then(|| newest.saturating_add(1)));
             if let Some(first) = first.filter(|first| *first > before.visible_from) {
                 let hidden = UserRoomRecord {

@@ -109,6 +109,9 @@ pub struct Polled {
     /// When it was asked for, unix milliseconds: what others have told since is
     /// newer than what it says.
     pub asked_ms: u64,
+    /// Whether the homeserver may be asked again where the answer's place among what
+    /// others have told cannot be known: see [`Reply::Again`].
+    pub may_repeat: bool,
     /// What it said.
     pub batch: SyncBatch,
 }
@@ -205,6 +208,11 @@ pub enum Reply {
     /// Nothing was taken in: more comes of a room than what its copy says. The
     /// answer has to be handed over without [`SyncBatch::copies`].
     Whole,
+    /// Nothing was taken in: a room's timeline in the answer shares no event with what is
+    /// stored, and others have told of the room since the answer was asked for, so that
+    /// nothing says which is newer. The homeserver is to be asked again from the same
+    /// `since`.
+    Again,
     /// The numbers of the user and the device that signed in.
     SignedIn(UserNumber, DeviceNumber),
 }

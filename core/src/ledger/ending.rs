@@ -108,8 +108,8 @@ impl Fold<'_> {
             let is_begun =
                 |it: &SyncEvent| before.own_event.is_some_and(|own| place(it) == Some(own));
             let has_come_back = later.any(is_begun);
-            let own = before.own_event.and_then(|place| self.event(room.number, place));
-            let is_old = own.is_none_or(|own| event.origin_server_ts <= own.origin_server_ts);
+            let own = before.own_event.filter(|own| self.event(room.number, *own).is_some());
+            let is_old = own.is_none_or(|own| !self.is_newer(room, event, own));
             if has_come_back || is_old || place(event).is_some_and(|place| place.timeline) {
                 continue;
             }
@@ -163,27 +163,35 @@ impl Fold<'_> {
         // They have come back since, as their own poller has told; if not, it
         // will tell.
         let own = before.own_event.filter(|_| joined);
-        let own = own.and_then(|place| self.event(room.number, place));
-        let since_ms = own.map_or(before.since_ms, |own| own.origin_server_ts);
-        let is_old = before.since > knew && event.origin_server_ts < since_ms;
+        let own = own.filter(|own| self.event(room.number, *own).is_some());
+        let order = own.and_then(|own| self.order(room, event, own)).unwrap_or_else(|| {
+            let since_ms = own.map_or(before.since_ms, |own| self.sent_ms(room, own));
+            event.origin_server_ts.cmp(&since_ms)
+        });
         let is_sure = knew == u64::MAX;
-        if is_old || (is_again && !is_sure && event.origin_server_ts <= since_ms) {
+        let is_old = before.since > knew && order.is_lt();
+        if is_old || (is_again && !is_sure && order.is_le()) {
             return;
         }
         // Who was out before is so since a moment that nobody has told of.
         let is_known = is_end && !(joined && was_out);
         // Until their own poller tells more, what is known of their last events
         // is the end itself.
-        let lacks_end = is_known && joined && (!place.timeline || ends_before.is_some());
+        let sure_end = self.sure_end(room, user, &before);
+        // Behind a gap the end is theirs, and what else lies there may not be.
+        let is_beyond = joined && place.timeline && sure_end < place.sequence;
+        let lacks_end =
+            is_known && joined && (!place.timeline || ends_before.is_some() || is_beyond);
         let since = match ends_before {
-            _ if !is_known => self.sure_end(room, user, &before),
-            Some(number) => number.saturating_sub(1),
+            _ if !is_known => sure_end,
+            Some(number) => number.saturating_sub(1).min(sure_end),
+            None if is_beyond => sure_end,
             None if place.timeline || !joined => {
                 self.end_of_stay(room, place, event.origin_server_ts)
             }
             None => {
                 let end = self.end_of_stay(room, place, event.origin_server_ts);
-                end.min(self.sure_end(room, user, &before))
+                end.min(sure_end)
             }
         };
         let how = || ended(&event.json, &event.sender, user_id);
@@ -196,6 +204,7 @@ impl Fold<'_> {
             own_event: is_end.then_some(place),
             notification_count: 0,
             highlight_count: 0,
+            vouched: if joined { self.certain(user, &before) } else { before.vouched },
             stripped: Vec::new(),
             ending: lacks_end.then(|| event.event_id.clone()).into_iter().collect(),
             ..before.clone()
@@ -211,6 +220,13 @@ impl Fold<'_> {
         own.is_some_and(is_join) || (place.timeline && place.sequence > stay.since)
     }
 
+    /// Up to where the homeserver had a user in a room for certain, who is joined: what was
+    /// known then is theirs. 0 where it has not said.
+    pub(super) fn certain(&self, user: UserNumber, stay: &UserRoomRecord) -> u64 {
+        let told = [stay.vouched, self.followed(user)].into_iter();
+        told.filter(|number| *number >= stay.since).max().unwrap_or(0)
+    }
+
     /// The last number up to which a stay went on for certain: behind the next gap
     /// its user may have been out and in again.
     pub(super) fn sure_end(&self, room: &Room, user: UserNumber, stay: &UserRoomRecord) -> u64 {
@@ -219,7 +235,8 @@ impl Fold<'_> {
         let followed = followed.filter(|number| was_there.is_some_and(|from| *number >= from));
         let joined = stay.own_event.filter(|place| place.timeline && !is_over(stay.membership));
         let joined = joined.map(|place| place.sequence);
-        let from = [was_there, followed, joined].into_iter().flatten().max().unwrap_or(0);
+        let vouched = Some(stay.vouched).filter(|number| *number >= stay.since);
+        let from = [was_there, followed, joined, vouched].into_iter().flatten().max().unwrap_or(0);
         let timeline = |sequence| key::event(room.number, Place { timeline: true, sequence });
         let range = (timeline(from.saturating_add(1)), timeline(u64::MAX));
         let (mut last, mut looked_at) = (from, 0);

@@ -143,9 +143,10 @@ impl<'a> Fold<'a> {
         if before != after {
             self.put(Table::Rooms, key::room(number), after.encode());
         }
-        // Whether the state is in doubt shows nowhere.
+        // What is in doubt, and what is to be behind a gap, shows nowhere.
         let before = RoomRecord {
             suspected: after.suspected,
+            lacks_newest: after.lacks_newest,
             repaired: after.repaired,
             repaired_ms: after.repaired_ms,
             ..before

@@ -42,7 +42,8 @@ pub(super) struct Poll {
 
 impl Fold<'_> {
     pub(super) fn polled(&mut self, polled: Polled) -> Reply {
-        let Polled { user, device, since, with_rooms, last_part, asked_ms, mut batch } = polled;
+        let Polled { user, device, since, with_rooms, last_part, asked_ms, may_repeat, mut batch } =
+            polled;
         // A device that was purged meanwhile has nobody to tell anything.
         let Some(record) = self.device_record(device) else { return Reply::Done };
         // After a rejection there is none, and an answer is not to be known.
@@ -58,6 +59,9 @@ impl Fold<'_> {
         let of_copies: Option<Vec<UserRoomRecord>> =
             batch.copies.iter().map(|copy| self.of_copy(poll, copy)).collect();
         let Some(of_copies) = of_copies else { return Reply::Whole };
+        if may_repeat && last_part && batch.rooms.iter().any(|room| self.has_no_place(poll, room)) {
+            return self.ask_again(device);
+        }
         for (copy, before) in batch.copies.iter().zip(&of_copies) {
             self.take_copy(poll, copy, before);
         }
@@ -111,6 +115,9 @@ impl Fold<'_> {
         }
         self.redactions(&mut room, &batch, &chunk);
         self.summary_polled(poll, &mut room, &batch, &chunk);
+        if batch.section == Section::Join && !poll.repeated {
+            self.doubt_heroes(poll.user, &mut room);
+        }
         self.typing(&mut room, batch.typing.as_deref().filter(|_| !poll.repeated));
         self.receipts(poll, &mut room, &batch.receipts);
         if !poll.repeated {

@@ -18,7 +18,7 @@ use crate::{
     request::MEMBER,
     upstream::SyncEvent,
     view::Table,
-    world::Room,
+    world::{HEROES_MAX, Hero, Room},
 };
 
 /// Entries that go to the ledger at once: others wait behind them.
@@ -33,7 +33,12 @@ pub struct WholeState {
     pub joined_count: u64,
     /// Invited members.
     pub invited_count: u64,
+    /// Some of these, for whom a room without a name can be named after.
+    pub some: Vec<Hero>,
 }
+
+/// So many that as many as there may be heroes are none yet.
+const SOME_MAX: usize = 2 * HEROES_MAX;
 
 impl RoomState {
     /// A fetched state in parts that go to the ledger one after another; `None`
@@ -50,8 +55,12 @@ impl RoomState {
         for event in &events {
             let Some(state_key) = &event.state_key else { continue };
             if event.kind == MEMBER {
-                let membership = super::summary::content(&event.json);
-                match membership.text("membership") {
+                let content = super::summary::content(&event.json);
+                let is_there = matches!(content.text("membership"), Some("join" | "invite"));
+                if is_there && whole.some.len() < SOME_MAX {
+                    whole.some.push(content.hero(state_key));
+                }
+                match content.text("membership") {
                     Some("join") => {
                         whole.joined_count += 1;
                         joined.insert(state_key.clone());
@@ -108,6 +117,7 @@ impl Fold<'_> {
             // Whoever was out by then has been put out just now.
             self.show_asides(&mut room, |end| end.changed <= state.knew);
             self.drop_untold(&mut room, whole, state.knew);
+            Self::fill_heroes_from(&mut room, &whole.some);
             if room.last_event <= state.knew {
                 room.joined_count = whole.joined_count;
                 room.invited_count = whole.invited_count;
@@ -115,6 +125,9 @@ impl Fold<'_> {
             }
             room.repaired = room.repaired.max(state.knew);
             room.repaired_ms = self.now_ms;
+            // Who asked for it learns so that the doubt is over, also where nothing else
+            // says so.
+            self.suspect(state.user, state.room);
         }
         self.note_summary(&mut room);
         self.set_room(room);

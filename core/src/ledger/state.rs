@@ -3,7 +3,10 @@
 //! Several pollers tell of one room, and each may be a moment behind: a stale
 //! answer must not undo a newer one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use super::{
     fold::Fold,
@@ -38,6 +41,15 @@ struct Claim<'a> {
     /// has told that they are out. They have come behind an invite that others told
     /// meanwhile, unless that was sent later.
     comes_in: bool,
+    /// See [`StateRecord::apart`].
+    apart: bool,
+}
+
+impl<'a> Claim<'a> {
+    /// What was fetched apart says.
+    fn fetched(event: &'a SyncEvent, by: Source, knew: u64) -> Self {
+        Self { event, by, knew, is_aside: false, comes_in: false, apart: true }
+    }
 }
 
 /// Who says what holds.
@@ -111,6 +123,7 @@ impl Fold<'_> {
             knew: poll.knew,
             is_aside: batch.section == Section::Leave && is_own(event) && !is_in_gap,
             comes_in: comes_in(event),
+            apart: chunk.unplaced,
         };
         let mut claims: BTreeMap<(&str, &str), Claim<'_>> = BTreeMap::new();
         for event in &batch.state {
@@ -240,7 +253,8 @@ impl Fold<'_> {
         if claim.is_aside && !place.timeline {
             self.put_aside(room, claim.event, place);
         } else {
-            self.set_entry(room, (kind, state_key), &claim.event.json, place);
+            let at = (place, claim.apart);
+            self.set_entry(room, (kind, state_key), &claim.event.json, at);
         }
         if kind == MEMBER {
             let content = content(&claim.event.json);
@@ -249,13 +263,14 @@ impl Fold<'_> {
         }
     }
 
-    /// Has an entry of the state hold the event at `place` from now on.
+    /// Has an entry of the state hold the event at `place` from now on, which came `apart`
+    /// or did not.
     pub(super) fn set_entry(
         &mut self,
         room: &mut Room,
         (kind, state_key): (&str, &str),
         json: &str,
-        place: Place,
+        (place, apart): (Place, bool),
     ) {
         let key = key::state(room.number, kind, state_key);
         let current = self.get(Table::State, &key).and_then(StateRecord::decode);
@@ -272,6 +287,7 @@ impl Fold<'_> {
             place,
             changed,
             membership: membership.clone(),
+            apart,
         };
         self.put(Table::State, key, entry.encode());
         room.state_changed = room.state_changed.max(Sequence(changed));
@@ -307,14 +323,22 @@ impl Fold<'_> {
         let Some(holds) = archive.and_then(EventRecord::access) else { return true };
         let first_seen_ms = holds.first_seen_ms.to_native();
         let was_known = |knew, asked_ms| current.changed <= knew || first_seen_ms < asked_ms;
-        let is_sent_later = || claim.event.origin_server_ts >= holds.origin_server_ts.to_native();
+        let order = self.order(room, claim.event, current.place);
+        let is_sent_later = || {
+            order.map_or_else(
+                || claim.event.origin_server_ts >= holds.origin_server_ts.to_native(),
+                Ordering::is_gt,
+            )
+        };
         let is_asked_in = || matches!(current.membership.as_deref(), Some("invite" | "knock"));
         if claim.comes_in && is_asked_in() && is_sent_later() {
             return true;
         }
         match claim.by {
             Source::Newest => true,
-            Source::Answer { knew, asked_ms } => was_known(knew, asked_ms),
+            Source::Answer { knew, asked_ms } => {
+                order.map_or_else(|| was_known(knew, asked_ms), Ordering::is_gt)
+            }
             Source::Own { knew, asked_ms } => was_known(knew, asked_ms) || is_sent_later(),
             Source::Skipped { knew, asked_ms } => was_known(knew, asked_ms) && is_sent_later(),
             Source::State { knew } => current.changed <= knew,
@@ -351,8 +375,7 @@ impl Fold<'_> {
             }
             let is_it = |it: &Aside| *it.user_id == *state_key && *it.event_id == *event.event_id;
             if self.is_in_state(room, state_key) || !room.asides.iter().any(is_it) {
-                let claim =
-                    Claim { event, by: Source::List, knew: 0, is_aside: false, comes_in: false };
+                let claim = Claim::fetched(event, Source::List, 0);
                 self.claim_quietly(room, state_key, claim);
             } else {
                 self.show_asides(room, is_it);
@@ -362,14 +385,14 @@ impl Fold<'_> {
 
     /// Takes in a member that was fetched for one user, and of whom the state has no entry.
     pub(super) fn claim_aside(&mut self, room: &mut Room, user_id: &str, event: &SyncEvent) {
-        let claim = Claim { event, by: Source::List, knew: 0, is_aside: true, comes_in: false };
+        let claim = Claim { is_aside: true, ..Claim::fetched(event, Source::List, 0) };
         self.claim_quietly(room, user_id, claim);
     }
 
     /// Takes in an entry of a state that was fetched apart.
     pub(super) fn claim_fetched(&mut self, room: &mut Room, state_key: &str, it: StateClaim<'_>) {
         let by = Source::State { knew: it.knew };
-        let claim = Claim { event: it.event, by, knew: it.knew, is_aside: false, comes_in: false };
+        let claim = Claim::fetched(it.event, by, it.knew);
         self.claim(room, &it.event.kind, state_key, claim);
     }
 

@@ -11,7 +11,7 @@ use super::{
     timeline::{Chunk, Standing},
 };
 use crate::{
-    id::Sequence,
+    id::{Sequence, UserNumber},
     record::{EventRecord, StateRecord, key},
     request::MEMBER,
     upstream::{RoomBatch, Section, Summary},
@@ -36,6 +36,15 @@ impl Content {
 
     fn filled(&self, key: &str) -> Option<Arc<str>> {
         self.text(key).filter(|text| !text.is_empty()).map(Arc::from)
+    }
+
+    /// The member whose event has this content.
+    pub(super) fn hero(&self, user_id: &str) -> Hero {
+        Hero {
+            user_id: user_id.into(),
+            displayname: self.filled("displayname"),
+            avatar_url: self.filled("avatar_url"),
+        }
     }
 }
 
@@ -208,13 +217,42 @@ impl Fold<'_> {
         let entry = self.get(Table::State, &key::state(room.number, MEMBER, user_id));
         let place = entry.and_then(StateRecord::decode).map(|entry| entry.place);
         let event = place.and_then(|place| self.event(room.number, place));
-        let content = event.map(|event: EventRecord| content(&event.json));
-        let filled = |key| content.as_ref().and_then(|content| content.filled(key));
-        Hero {
-            user_id: user_id.into(),
-            displayname: filled("displayname"),
-            avatar_url: filled("avatar_url"),
+        let content = event.map_or(Content(None), |event: EventRecord| content(&event.json));
+        content.hero(user_id)
+    }
+
+    /// Puts the state of a room in doubt that has lost a hero, or was named others, and now
+    /// has too few: of members whom a summary alone has named the stored state has nothing.
+    pub(super) fn doubt_heroes(&mut self, user: UserNumber, room: &mut Room) {
+        let before = self.ledger.world.room(room.number).map(|known| Arc::clone(&known.heroes));
+        let has_changed = before.is_some_and(|before| before != room.heroes);
+        if has_changed && !room.is_suspect() && self.lacks_heroes(room) {
+            room.suspected = self.next();
+            self.suspect(user, room.number);
         }
+    }
+
+    /// Whether a room that is named after its members has too few to name for somebody
+    /// here, who is no hero to themselves.
+    fn lacks_heroes(&self, room: &Room) -> bool {
+        let is_named = room.name.is_some() || room.canonical_alias.is_some();
+        if is_named || !room.counts_exact || room.heroes.len() >= HEROES_MAX {
+            return false;
+        }
+        let is_here = |hero: &Hero| {
+            let user = self.ledger.world.user_numbers.get(&hero.user_id);
+            user.is_some_and(|user| room.local_users.contains_key(user))
+        };
+        let others = (room.joined_count + room.invited_count).saturating_sub(1);
+        let wanted = usize::try_from(others).unwrap_or(usize::MAX).min(SUMMARY_HEROES_MAX);
+        room.heroes.len() - usize::from(room.heroes.iter().any(is_here)) < wanted
+    }
+
+    /// Names members who are there after those that a room has, as far as there are places.
+    pub(super) fn fill_heroes_from(room: &mut Room, members: &[Hero]) {
+        let is_hero = |it: &&Hero| room.heroes.iter().any(|hero| hero.user_id == it.user_id);
+        let others = members.iter().filter(|it| !is_hero(it)).cloned();
+        room.heroes = room.heroes.iter().cloned().chain(others).take(HEROES_MAX).collect();
     }
 
     /// Notes that a member list was taken in.
@@ -234,11 +272,7 @@ fn member(room: &mut Room, user_id: &str, content: &Content) {
     let mut heroes: Vec<Hero> = room.heroes.to_vec();
     let at = heroes.iter().position(|hero| *hero.user_id == *user_id);
     let is_there = matches!(content.text("membership"), Some("join" | "invite"));
-    let hero = Hero {
-        user_id: user_id.into(),
-        displayname: content.filled("displayname"),
-        avatar_url: content.filled("avatar_url"),
-    };
+    let hero = content.hero(user_id);
     match (at, is_there) {
         (Some(at), true) => heroes[at] = hero,
         (None, true) if heroes.len() < HEROES_MAX => heroes.push(hero),

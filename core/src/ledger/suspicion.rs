@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{fold::Fold, polled::Poll, timeline::Chunk};
+use super::{fold::Fold, polled::Poll, replaced::replaces_state, timeline::Chunk};
 use crate::{
     record::{EventRecord, Membership, key},
     request::MEMBER,
-    upstream::{RoomBatch, Section, SyncEvent},
+    upstream::{RoomBatch, Section},
     view::Table,
     world::Room,
 };
@@ -60,8 +60,8 @@ impl Fold<'_> {
         moved || self.is_out_of_line(poll, room, batch, chunk)
     }
 
-    /// Whether a new state event of the timeline is older than what it takes the
-    /// place of, or says that it takes the place of another.
+    /// Whether a new state event of the timeline says that it takes the place of another
+    /// than it does, or says nothing of that and is older.
     fn is_out_of_line(&self, poll: Poll, room: &Room, batch: &RoomBatch, chunk: &Chunk) -> bool {
         let mut told: BTreeMap<(&str, &str), Option<Before>> = BTreeMap::new();
         for (event, place) in batch.timeline.iter().zip(&chunk.places) {
@@ -74,9 +74,11 @@ impl Fold<'_> {
             if let Some(before) = before.filter(|_| *is_new)
                 && before.event_id != event.event_id
             {
-                let is_older = event.origin_server_ts < before.origin_server_ts;
-                let replaces = replaces_state(event);
-                if is_older || replaces.is_some_and(|event_id| event_id != before.event_id) {
+                let is_out_of_line = replaces_state(&event.json).map_or_else(
+                    || event.origin_server_ts < before.origin_server_ts,
+                    |event_id| event_id != before.event_id,
+                );
+                if is_out_of_line {
                     return true;
                 }
             }
@@ -100,17 +102,4 @@ impl Fold<'_> {
             origin_server_ts: event.origin_server_ts.to_native(),
         })
     }
-}
-
-/// `unsigned.replaces_state`.
-fn replaces_state(event: &SyncEvent) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Event {
-        unsigned: Unsigned,
-    }
-    #[derive(serde::Deserialize)]
-    struct Unsigned {
-        replaces_state: String,
-    }
-    serde_json::from_str::<Event>(&event.json).ok().map(|event| event.unsigned.replaces_state)
 }

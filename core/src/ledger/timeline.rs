@@ -2,15 +2,13 @@
 
 use rustc_hash::FxHashSet;
 
-use super::{
-    coming::Behind, fold::Fold, history::HISTORY_MAX, polled::Poll, state::previous_membership,
-};
+use super::{coming::Behind, fold::Fold, history::HISTORY_MAX, polled::Poll};
 use crate::{
-    id::{RoomNumber, Sequence, UserNumber},
-    record::{EventRecord, Membership, Place, StateRecord, key},
+    id::{RoomNumber, Sequence},
+    record::{EventRecord, Place, StateRecord, key},
     redaction::redacted_with_because,
     request::MEMBER,
-    upstream::{RoomBatch, Section, SyncEvent},
+    upstream::{RoomBatch, SyncEvent},
     view::Table,
     world::Room,
 };
@@ -28,6 +26,8 @@ pub(super) struct Chunk {
     /// Whether the chunk is older than what is stored, and lies in a gap of it
     /// or before it: its events were dropped for that.
     pub(super) stale: bool,
+    /// Whether that is only for want of a place: nothing says that it is older.
+    pub(super) unplaced: bool,
     /// The same, where nothing newer is stored either.
     pub(super) whole_from: Option<u64>,
     /// Whether something is missing between it and what was stored.
@@ -83,27 +83,19 @@ impl Fold<'_> {
         let in_timeline = |place: &Option<Place>| place.is_some_and(|place| place.timeline);
         let last_known = known.iter().rposition(in_timeline);
         let follows = self.follows(poll, room, batch);
-        let stored = room.last_event.0;
-        let stale = match last_known.and_then(|last| known[last]) {
-            Some(last) => self.gap_after(room, last.sequence),
-            None => !batch.timeline.is_empty() && self.is_overtaken(poll, room, batch, follows),
-        };
+        let mut chunk =
+            self.chunk(poll, room, (batch, follows), last_known.and_then(|last| known[last]));
+        let is_level = chunk.standing == Standing::Level && last_known.is_some();
         // Where it vouches for nothing that is withheld, that is not worth a look.
-        let may_vouch = poll.knew < room.last_gap.0 || starts_segment(room, batch, follows);
+        let may_vouch = poll.knew < room.last_gap.0
+            || starts_segment(room, batch, follows)
+            || room.lacks_newest;
         let is_certain = last_known.is_none()
             && may_vouch
             && (self.knew_all(poll, room) || !self.was_joined(poll, room));
-        let behind = Behind {
-            last_known: last_known.and_then(|last| known[last]).map(|place| place.sequence),
-            stored,
-            knew_all: self.knew_all(poll, room),
+        let starts = |room: &Room| {
+            starts_segment(room, batch, follows) || (room.lacks_newest && last_known.is_none())
         };
-        let mut chunk = Chunk { stale, behind, ..Chunk::default() };
-        let is_level = last_known
-            .is_some_and(|last| known[last].is_some_and(|place| place.sequence == stored));
-        if is_level || (stored == 0 && batch.timeline.is_empty()) {
-            chunk.standing = Standing::Level;
-        }
         let mut leaves_out = false;
         for (index, event) in batch.timeline.iter().enumerate() {
             let is_first_sight = seen.insert(&*event.event_id);
@@ -132,7 +124,7 @@ impl Fold<'_> {
                         chunk.standing = Standing::Ahead;
                     }
                     let opens = index == 0;
-                    let gap = opens && starts_segment(room, batch, follows);
+                    let gap = opens && starts(room);
                     let prev_batch = batch.prev_batch.as_ref().filter(|_| opens);
                     chunk.opened_gap |= gap && room.last_event > Sequence::default();
                     let marks = Marks { gap, prev_batch: prev_batch.cloned(), before };
@@ -142,6 +134,7 @@ impl Fold<'_> {
             self.note_own_event(poll, room.number, event, place);
             chunk.places.push(place);
         }
+        room.lacks_newest |= chunk.unplaced;
         self.hide_late(room, &late_events(&chunk));
         self.hide_from_newcomers(poll, room, (batch, &chunk));
         chunk.oldest = self.oldest_shown(room.number, &chunk);
@@ -160,124 +153,6 @@ impl Fold<'_> {
             None => 0,
         };
         chunk
-    }
-
-    /// Whether nothing lies between the poller's previous answer and a chunk.
-    /// The first chunk of a stay follows nothing, limited or not.
-    fn follows(&self, poll: Poll, room: &Room, batch: &RoomBatch) -> bool {
-        let was_told = poll.rooms_from == 0 || poll.rooms_from < room.last_event.0;
-        let is_next = !poll.initial && !poll.repeated && !batch.limited;
-        was_told && is_next && self.was_joined(poll, room)
-    }
-
-    /// Whether the poller's user was joined before the answer, as far as was known.
-    fn was_joined(&self, poll: Poll, room: &Room) -> bool {
-        let of_user = self.user_room(poll.user, room);
-        of_user.is_some_and(|it| it.membership == Membership::Join)
-    }
-
-    /// Whether a chunk without a known event is older than what is stored:
-    /// other pollers were faster, and something is missing before what they
-    /// brought.
-    fn is_overtaken(&self, poll: Poll, room: &Room, batch: &RoomBatch, follows: bool) -> bool {
-        if !self.shows_timeline(poll, room, batch) {
-            return true;
-        }
-        let place = Place { timeline: true, sequence: room.last_event.0 };
-        let Some(stored) = self.event(room.number, place) else { return false };
-        let newest = batch.timeline.last().map_or(0, |event| event.origin_server_ts);
-        let is_older = newest < stored.origin_server_ts;
-        if batch.section == Section::Leave {
-            // It ends where the user left, whenever it was asked for. In doubt it is
-            // theirs alone: who is still there is told of it by another.
-            let is_next = follows && !self.gap_after(room, self.followed(poll.user));
-            return !is_next && (self.has_others(poll, room) || self.has_later(room, newest));
-        }
-        if self.knew_all(poll, room) {
-            return false;
-        }
-        if poll.repeated {
-            return true;
-        }
-        if follows {
-            return self.gap_after(room, poll.knew);
-        }
-        is_older
-    }
-
-    /// Whether anybody here is joined besides the poller's user.
-    fn has_others(&self, poll: Poll, room: &Room) -> bool {
-        let is_joined = |user: &UserNumber| {
-            let of_user = self.user_room(*user, room);
-            of_user.is_some_and(|it| it.membership == Membership::Join)
-        };
-        room.local_users.keys().filter(|user| **user != poll.user).any(is_joined)
-    }
-
-    /// Up to where a user's answers before this one knew everything for certain.
-    fn followed(&self, user: UserNumber) -> u64 {
-        self.ledger.followed.get(&user).copied().unwrap_or(0)
-    }
-
-    /// Whether an answer was asked for when everything that is stored was known.
-    fn knew_all(&self, poll: Poll, room: &Room) -> bool {
-        let place = Place { timeline: true, sequence: room.last_event.0 };
-        let stored = self.event(room.number, place);
-        room.last_event.0 <= poll.knew
-            || stored.is_none_or(|stored| stored.first_seen_ms < poll.asked_ms)
-    }
-
-    /// Whether anything behind the timeline's last gap was sent later.
-    fn has_later(&self, room: &Room, sent_ms: u64) -> bool {
-        let timeline = |sequence| key::event(room.number, Place { timeline: true, sequence });
-        let (mut later, mut looked_at) = (false, 0);
-        let to = timeline(room.last_event.0.saturating_add(1));
-        self.scan_back(Table::Events, &timeline(0), &to, &mut |_, archive| {
-            let Some(event) = EventRecord::access(archive) else { return true };
-            looked_at += 1;
-            later = looked_at > LOOKED_AT_MAX || event.origin_server_ts > sent_ms;
-            !later && !event.gap_before
-        });
-        later
-    }
-
-    /// Whether a chunk is a part of the room's timeline: somebody who was only
-    /// invited is given single events out of it.
-    fn shows_timeline(&self, poll: Poll, room: &Room, batch: &RoomBatch) -> bool {
-        if batch.section == Section::Join {
-            return true;
-        }
-        let user_id = self.ledger.world.user_id(poll.user);
-        let own = batch.timeline.iter().rev().find(|event| {
-            let target = event.state_key.as_deref();
-            event.kind == MEMBER && target.is_some() && target == user_id.map(|id| &**id)
-        });
-        match own.and_then(|event| previous_membership(&event.json)) {
-            Some(before) => before == "join",
-            None => self.was_joined(poll, room),
-        }
-    }
-
-    /// Whether the timeline has a gap behind a number.
-    fn gap_after(&self, room: &Room, sequence: u64) -> bool {
-        let place = |sequence| Place { timeline: true, sequence };
-        let from = key::event(room.number, place(sequence.saturating_add(1)));
-        let to = key::event(room.number, place(room.last_event.0.saturating_add(1)));
-        let (mut gap, mut looked_at) = (false, 0);
-        self.scan_back(Table::Events, &from, &to, &mut |_, archive| {
-            looked_at += 1;
-            gap = looked_at > LOOKED_AT_MAX
-                || EventRecord::access(archive).is_some_and(|event| event.gap_before);
-            !gap
-        });
-        gap
-    }
-
-    /// Whether the next known event follows on what is stored before it.
-    fn is_continuous(&self, room: &Room, known: &[Option<Place>]) -> bool {
-        let next = known.iter().flatten().find(|place| place.timeline);
-        let next = next.and_then(|place| self.get(Table::Events, &key::event(room.number, *place)));
-        next.and_then(EventRecord::access).is_some_and(|event| !event.gap_before)
     }
 
     /// The oldest number from which on the chunk has all that is stored: what
@@ -347,6 +222,7 @@ impl Fold<'_> {
         if marks.gap {
             // Who came or went meanwhile, the homeserver does not say.
             room.members_complete = false;
+            room.lacks_newest = false;
             self.note_gap(room, place.sequence);
         }
         room.last_event = Sequence(place.sequence);

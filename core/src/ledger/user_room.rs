@@ -2,7 +2,7 @@
 //!
 //! Only a user's own poller opens a room to them; anybody's closes it.
 
-use std::collections::BTreeSet;
+use std::{cmp::Ordering, collections::BTreeSet};
 
 use super::{
     command::Reply, fold::Fold, polled::Poll, state::previous_membership, summary::content,
@@ -122,6 +122,7 @@ impl Fold<'_> {
             own_event: None,
             visible_from: if joined { before.visible_from } else { NOTHING },
             history_from: if joined { before.history_from } else { NOTHING },
+            vouched: if joined { self.certain(user, &before) } else { before.vouched },
             notification_count: 0,
             highlight_count: 0,
             stripped: Vec::new(),
@@ -240,7 +241,18 @@ impl Fold<'_> {
             let told = own.chunk.whole_from.filter(|_| before.since <= own.poll.knew);
             let visible_from = told.map_or(before.visible_from, |it| it.min(before.visible_from));
             let vouched = own.vouched(before.vouched);
-            return Some(UserRoomRecord { own_event, visible_from, vouched, ..before.clone() });
+            // What was kept from them since they came, and is theirs after all, clients
+            // have passed over: they begin anew.
+            let was_hidden = before.visible_from > before.since;
+            let begins_anew = was_hidden && visible_from < before.visible_from;
+            let since = if begins_anew { self.next().0 } else { before.since };
+            return Some(UserRoomRecord {
+                since,
+                own_event,
+                visible_from,
+                vouched,
+                ..before.clone()
+            });
         }
         let since = self.next().0;
         let vouched = own.vouched(0);
@@ -327,9 +339,11 @@ impl Fold<'_> {
             .member(own.room, own.user_id)
             .filter(|state| !is_over(before.membership) && state.changed > own.poll.knew)
             .filter(|state| matches!(state.membership.as_deref(), Some("join" | "invite")));
-        let since = raced.and_then(|state| self.event(own.room.number, state.place));
-        since.is_some_and(|since| {
-            own.own_event().is_none_or(|event| event.origin_server_ts < since.origin_server_ts)
+        raced.is_some_and(|state| {
+            // In doubt they are out. If not, their own poller tells of it next.
+            own.own_event().is_none_or(|event| {
+                self.order(own.room, event, state.place) == Some(Ordering::Less)
+            })
         })
     }
 
@@ -364,7 +378,7 @@ impl Fold<'_> {
         let is_known = before.is_some();
         let before = before.filter(|before| {
             let end = event.zip(place).filter(|_| was.as_deref() == Some("join"));
-            !end.is_some_and(|end| self.is_of_a_later_stay(own.room, before, end))
+            !end.is_some_and(|end| self.is_of_a_later_stay(own, before, end))
         });
         if let Some(before) = before
             && is_over(before.membership)
@@ -384,7 +398,12 @@ impl Fold<'_> {
             Some(place) => {
                 let end = self.end_of_stay(own.room, place, self.sent_ms(own.room, place));
                 let stay = before.filter(|_| was_joined);
-                stay.map_or(end, |stay| end.min(self.sure_end(own.room, own.poll.user, stay)))
+                // A stay that nobody has told of came behind all that its user was told.
+                let sure = stay.map_or_else(
+                    || self.followed(own.poll.user),
+                    |stay| self.sure_end(own.room, own.poll.user, stay),
+                );
+                end.min(sure)
             }
             None => self.end_of(own.room, own.chunk),
         };
@@ -401,7 +420,9 @@ impl Fold<'_> {
             history_from: before.map_or(NOTHING, |before| before.history_from),
             history_until: before.map_or(0, |before| before.history_until),
             history_end: 0,
-            vouched: 0,
+            vouched: before
+                .filter(|before| before.membership == Membership::Join)
+                .map_or(0, |before| self.certain(own.poll.user, before)),
             ever_member: is_known || was_member,
             notification_count: 0,
             highlight_count: 0,
@@ -419,12 +440,15 @@ impl Fold<'_> {
     /// be over: the user has come back in between, and nobody has told of it.
     fn is_of_a_later_stay(
         &self,
-        room: &Room,
+        own: &OwnPoll<'_>,
         before: &UserRoomRecord,
         (end, place): (&SyncEvent, Place),
     ) -> bool {
         let known = before.own_event.filter(|known| is_over(before.membership) && *known != place);
-        known.is_some_and(|known| self.sent_ms(room, known) <= end.origin_server_ts)
+        // What was known when it was asked for the homeserver would have told.
+        known.is_some_and(|known| {
+            known.sequence <= own.poll.knew || self.is_newer(own.room, end, known)
+        })
     }
 
     pub(super) fn sent_ms(&self, room: &Room, place: Place) -> u64 {

@@ -58,6 +58,10 @@ pub struct StateRecord {
     pub changed: u64,
     /// `content.membership` of a member event.
     pub membership: Option<String>,
+    /// Whether the event came beside all timelines, so that its number says when it was
+    /// known and not what it came before: fetched apart, or with an answer that has no
+    /// place among others. Who is out by then is not shown it.
+    pub apart: bool,
 }
 
 /// A receipt, in `Table::ReceiptOrder`.
@@ -95,6 +99,7 @@ pub struct RoomRecord {
     pub members_complete: bool,
     pub last_event: u64,
     pub last_gap: u64,
+    pub lacks_newest: bool,
     pub recency_ms: u64,
     pub bump_stamp: u64,
     pub state_changed: u64,

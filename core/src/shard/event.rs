@@ -134,6 +134,9 @@ pub enum PollOutcome {
         /// For how long, in milliseconds.
         wait_ms: u64,
     },
+    /// Nothing of it was taken in, and it is to be asked for again at once: see
+    /// [`Reply::Again`](crate::ledger::Reply::Again).
+    Again,
     /// It does not know the `since`.
     SinceRejected,
     /// Anything else that may pass.
@@ -229,6 +232,9 @@ pub struct PollOrder {
     pub timeout_ms: u64,
     /// When it is asked for, unix milliseconds.
     pub asked_ms: u64,
+    /// Whether it may be asked for again: see
+    /// [`Reply::Again`](crate::ledger::Reply::Again).
+    pub may_repeat: bool,
     /// The [silence](SyncBatch::silence) that the ledger has taken in and that
     /// changes nothing.
     pub silence: Option<u64>,
@@ -281,6 +287,7 @@ mod tests {
             with_rooms: true,
             timeout_ms: 30_000,
             asked_ms: 1_000,
+            may_repeat: false,
             silence,
         };
         let silence = batch(quiet).silence(Some("s"));

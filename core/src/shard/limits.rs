@@ -45,6 +45,11 @@ pub struct ShardLimits {
     /// end, so that many end at once; 0 for not at all. No wait loses more than a
     /// tenth of itself.
     pub timer_slack_ms: u64,
+    /// How often an answer to a poll is asked for again that has no place among what
+    /// others have told ([`crate::ledger::Reply::Again`]). The second has one nearly
+    /// always: it has the newest events, and lacks those that are known only where more
+    /// came meanwhile than it has. Behind that the senders' clocks decide.
+    pub poll_repeats_max: u32,
     /// The first wait after a failed poll; it doubles with each further one.
     pub backoff_min_ms: u64,
     /// The longest wait after a failed poll.
@@ -108,6 +113,7 @@ impl Default for ShardLimits {
             park_after_ms: 600_000,
             poll_timeout_ms: 45_000,
             timer_slack_ms: 100,
+            poll_repeats_max: 3,
             backoff_min_ms: 500,
             backoff_max_ms: 60_000,
             refusal_ttl_ms: 5_000,

@@ -38,6 +38,9 @@ pub(super) struct Poller {
     /// Whether the ledger has to hear the first answer to a poll that is ordered
     /// from here on: see [`Self::note_news`].
     has_news: bool,
+    /// How often the last answer was asked for again, since it had no place among what
+    /// others have told.
+    repeats: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,6 +99,7 @@ impl Shard {
         let asked_ms = self.now_ms;
         let covered = self.is_covered(user, device);
         let limit = self.limits.initial_syncs_max;
+        let repeats_max = self.limits.poll_repeats_max;
         let rooms_known = self.users.get(&user).is_some_and(|it| it.user.rooms_known);
         let Some(on_shard) = self.users.get_mut(&user) else { return };
         let Some(it) = on_shard.devices.get_mut(&device) else { return };
@@ -119,7 +123,8 @@ impl Shard {
         let with_rooms = since.is_some() || !(rooms_known && covered);
         // An initial sync has news in any case; nor may the one that catches
         // up wait, since a client does.
-        let timeout_ms = if since.is_none() { 0 } else { timeout_ms };
+        let repeats = it.poller.repeats;
+        let timeout_ms = if since.is_none() { 0 } else { timeout_ms.max(repeats.into()) };
         it.poller.token_key = token.key;
         // A device that rooms are yet to be told of may be over it with any answer.
         let silence = it.poller.silence.filter(|_| it.record.rooms_from == 0);
@@ -131,6 +136,7 @@ impl Shard {
             with_rooms,
             timeout_ms,
             asked_ms,
+            may_repeat: repeats < repeats_max,
             silence,
         }));
     }
@@ -165,6 +171,7 @@ impl Shard {
         }
         it.poller.phase = Phase::Idle;
         it.poller.silence = None;
+        let repeats = std::mem::take(&mut it.poller.repeats);
         if std::mem::take(&mut it.poller.initial) {
             self.initial.in_flight = self.initial.in_flight.saturating_sub(1);
             self.poll_queued(out);
@@ -178,6 +185,14 @@ impl Shard {
                 self.on_unauthorized(user, device, &refusal, out);
             }
             PollOutcome::Refused(refusal) => self.on_refused(user, device, &refusal, out),
+            // Homeservers keep an answer for a while, for who asks the very same again, and
+            // that is the one that has no place: another timeout is another question.
+            PollOutcome::Again => {
+                if let Some(it) = self.device_mut(user, device) {
+                    it.poller.repeats = repeats + 1;
+                }
+                self.poll(user, device, 0, out);
+            }
             PollOutcome::Limited { wait_ms } => self.wait(user, device, wait_ms),
             PollOutcome::SinceRejected => {
                 if let Some(it) = self.device_mut(user, device) {

@@ -207,6 +207,7 @@ fn the_silence_of_a_device_that_was_not_told_of_rooms_vouches_for_nothing() {
         with_rooms: false,
         last_part: true,
         asked_ms: 0,
+        may_repeat: false,
         batch,
     })));
     books.poll_twice(other);

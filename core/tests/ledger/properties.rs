@@ -159,6 +159,7 @@ impl Play {
                 with_rooms: true,
                 last_part: index == last,
                 asked_ms,
+                may_repeat: false,
                 batch,
             })));
             let change = applied.change;

@@ -279,6 +279,7 @@ pub(crate) fn polled(who: Who, since: Option<String>, batch: SyncBatch) -> Comma
         with_rooms: true,
         last_part: true,
         asked_ms: 0,
+        may_repeat: false,
         batch,
     }))
 }

@@ -161,10 +161,11 @@ impl Homeserver {
         let before = of.current(HISTORY_VISIBILITY, "").map(|event| event.value.clone());
         let content = format!(r#"{{"history_visibility":"{visibility}"}}"#);
         let value = visibility.to_owned();
+        let replaced = self.replaced(room, HISTORY_VISIBILITY, "");
         let index = self.happens(room, HISTORY_VISIBILITY, Some(""), sender, &content, value);
         if let Some(before) = before {
             let content = format!(r#"{{"history_visibility":"{before}"}}"#);
-            self.rooms[room].events[index].replaces(&content);
+            self.rooms[room].events[index].replaces(&content, replaced.as_deref());
         }
     }
 }

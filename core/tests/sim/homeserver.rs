@@ -51,10 +51,11 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    /// It says what was there before it.
-    pub(crate) fn replaces(&mut self, content: &str) {
+    /// It says what was there before it, and by which event.
+    pub(crate) fn replaces(&mut self, content: &str, event_id: Option<&str>) {
         self.json.pop();
-        write!(self.json, r#","unsigned":{{"prev_content":{content}}}}}"#)
+        let by = event_id.map(|it| format!(r#","replaces_state":"{it}""#)).unwrap_or_default();
+        write!(self.json, r#","unsigned":{{"prev_content":{content}{by}}}}}"#)
             .expect("a string takes it");
     }
 }
@@ -116,6 +117,8 @@ pub(crate) struct Homeserver {
     pub(crate) devices: Vec<Device>,
     /// Whether state comes as of after the timeline (MSC4222).
     pub(crate) state_after: bool,
+    /// Whether it says which event another took the place of.
+    pub(crate) says_replaced: bool,
     /// How far the clocks of users' servers are behind, in milliseconds.
     pub(crate) behind_ms: Vec<u64>,
 }
@@ -247,6 +250,13 @@ impl Homeserver {
         index
     }
 
+    /// The event of an entry of the state, where the homeserver says that another takes
+    /// its place.
+    pub(crate) fn replaced(&self, room: usize, kind: &'static str, key: &str) -> Option<String> {
+        let current = self.rooms[room].current(kind, key).filter(|_| self.says_replaced);
+        current.map(|event| event.id.clone())
+    }
+
     pub(crate) fn message(&mut self, room: usize, sender: usize) {
         let body = format!(r#"{{"msgtype":"m.text","body":"{}"}}"#, self.stream);
         self.happens(room, "m.room.message", None, sender, &body, String::new());
@@ -277,10 +287,11 @@ impl Homeserver {
         let name = self.users[user].profile;
         let content = format!(r#"{{"membership":"{}","displayname":"n{name}u{user}"}}"#, is.word());
         let key = user_id(user);
+        let replaced = self.replaced(room, MEMBER, &key);
         let index = self.happens(room, MEMBER, Some(&key), sender, &content, String::new());
         if let Some(before) = before {
             let content = format!(r#"{{"membership":"{}"}}"#, before.word());
-            self.rooms[room].events[index].replaces(&content);
+            self.rooms[room].events[index].replaces(&content, replaced.as_deref());
         }
         let stream = self.stream;
         self.rooms[room].members.entry(user).or_default().push(Step { stream, is, index });

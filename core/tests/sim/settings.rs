@@ -1,6 +1,6 @@
 //! What a run is like: its size, what goes wrong, and which limits it has.
 
-use luge_core::{connection::AnswerLimits, ledger::LedgerLimits};
+use luge_core::{connection::AnswerLimits, ledger::LedgerLimits, shard::ShardLimits};
 
 use crate::{client::ROOMS_MAX, random::Random};
 
@@ -24,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) small_limits: bool,
     /// Whether some users' clocks are behind.
     pub(crate) clocks_behind: bool,
+    /// How often an answer is asked for again.
+    pub(crate) poll_repeats_max: u32,
 }
 
 impl Default for Settings {
@@ -39,6 +41,11 @@ impl Default for Settings {
             dialects: false,
             small_limits: false,
             clocks_behind: std::env::var_os("LUGE_SIM_CLOCKS").is_some(),
+            poll_repeats_max: if std::env::var_os("LUGE_SIM_CLOCKS").is_some() {
+                u32::MAX
+            } else {
+                ShardLimits::default().poll_repeats_max
+            },
         }
     }
 }

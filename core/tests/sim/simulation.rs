@@ -41,6 +41,8 @@ pub(crate) enum Then {
     Polled(PollOrder, Box<SyncBatch>),
     /// The same, which was not taken in.
     PolledAgain(PollOrder, Box<SyncBatch>, Heard),
+    /// The homeserver is to be asked again.
+    Again(PollOrder),
     Fetched(UserNumber, Want),
 }
 
@@ -179,6 +181,7 @@ impl Simulation {
         };
         simulation.homeserver.state_after = simulation.random.chance(500);
         simulation.homeserver.behind_ms = settings.clocks(seed);
+        simulation.homeserver.says_replaced = settings.clocks_behind || seed % 2 == 0;
         simulation.populate();
         simulation.sign_in();
         simulation.start();
@@ -215,6 +218,7 @@ impl Simulation {
             repair_interval_ms: 5_000,
             refetch_after_ms: 5_000,
             load_rooms_max: 2,
+            poll_repeats_max: self.settings.poll_repeats_max,
             ..ShardLimits::default()
         };
         let shard =
@@ -433,7 +437,6 @@ impl Simulation {
         assert_eq!(whole.set_aside, [], "the homeserver is sound");
         let batch = self.news(&order, &answer.body).unwrap_or_else(|| whole.clone());
         for connection in self.connections.iter_mut().filter(|it| it.device == number) {
-            connection.unsent.values_mut().for_each(|room| room.polled(self.now_ms));
             // An initial answer says nothing of what devices changed before it.
             if since.is_none() {
                 connection.floor = connection.floor.max(answer.heard.next);
@@ -456,6 +459,10 @@ impl Simulation {
     }
 
     fn poll_advanced(&mut self, order: &PollOrder, whole: &SyncBatch) {
+        let number = self.by_device[&order.device];
+        for connection in self.connections.iter_mut().filter(|it| it.device == number) {
+            connection.unsent.values_mut().for_each(|room| room.polled(order.asked_ms));
+        }
         let silence = whole.silence(order.since.as_deref());
         let since = whole.next_batch.clone();
         self.poll_ended(order, PollOutcome::Advanced { since, silence });
@@ -509,6 +516,9 @@ impl Simulation {
             let then = match self.apply(&mut group, command, then) {
                 Then::Polled(order, whole) if group.replies.last() == Some(&Reply::Whole) => {
                     Then::PolledAgain(order, whole, heard)
+                }
+                Then::Polled(order, _) if group.replies.last() == Some(&Reply::Again) => {
+                    Then::Again(order)
                 }
                 then => {
                     self.visibility.take_in(&self.homeserver, &heard);
@@ -573,6 +583,11 @@ impl Simulation {
                         self.commands.push_back((command, Then::Polled(order, whole), heard));
                     }
                 }
+                Then::Again(order) => {
+                    if self.polls.contains_key(&order.device) {
+                        self.poll_ended(&order, PollOutcome::Again);
+                    }
+                }
                 Then::Fetched(user, want) => {
                     let shard = self.shard_of(user);
                     self.send(shard, Event::Fetched { want, outcome: FetchOutcome::Done });
@@ -615,6 +630,7 @@ fn polled(order: &PollOrder, batch: SyncBatch) -> Command {
         with_rooms: order.with_rooms,
         last_part: true,
         asked_ms: order.asked_ms,
+        may_repeat: order.may_repeat,
         batch,
     }))
 }

@@ -253,8 +253,16 @@ impl Luge {
         let asked_ms = self.now_ms;
         let polled = |batch| {
             let (user, device, since) = (client.user, client.device, since.clone());
-            let polled =
-                Polled { user, device, since, with_rooms, last_part: true, asked_ms, batch };
+            let polled = Polled {
+                user,
+                device,
+                since,
+                with_rooms,
+                last_part: true,
+                asked_ms,
+                may_repeat: false,
+                batch,
+            };
             Command::Polled(Box::new(polled))
         };
         if self.command(polled(news.expect("the answer is an object"))) == Reply::Whole {

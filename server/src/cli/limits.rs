@@ -61,6 +61,10 @@ pub(super) struct LimitArgs {
     /// How long a poll may wait at the homeserver; proxies on the way must let it [default: 45s]
     #[arg(long, value_name = "TIME", value_parser = poll_timeout)]
     poll_timeout: Option<u64>,
+    /// How often an answer to a poll is asked for again that nothing places among what others have
+    /// told of a room; then the senders' clocks decide [default: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
+    poll_repeats_max: Option<u32>,
     /// How much sooner a poll or a request that has nothing to tell may end, so that many end at
     /// once; 0s for not at all [default: 100ms]
     #[arg(long, value_name = "TIME", value_parser = milliseconds)]
@@ -119,6 +123,7 @@ impl LimitArgs {
             initial_syncs_max,
             park_after_ms,
             poll_timeout_ms,
+            poll_repeats_max,
             timer_slack_ms,
             transaction_id_wait_ms,
             ..
@@ -149,6 +154,7 @@ impl LimitArgs {
         put(initial_syncs_max, self.initial_syncs_max.map(|count| count as usize));
         put(park_after_ms, self.park_after);
         put(poll_timeout_ms, self.poll_timeout);
+        put(poll_repeats_max, self.poll_repeats_max);
         put(timer_slack_ms, self.timer_slack);
         put(transaction_id_wait_ms, self.transaction_id_wait);
         put(answer_bytes_max, self.answer_max.map(|bytes| bytes as usize));
@@ -279,6 +285,7 @@ mod tests {
             "--transaction-id-wait=250ms",
             "--poll-timeout=16s",
             "--timer-slack=17ms",
+            "--poll-repeats-max=18",
             "--answer-max=128MiB",
             "--history-max=11",
             "--removed-state-max=12",
@@ -299,6 +306,7 @@ mod tests {
         assert_eq!((shard.held_max, shard.initial_syncs_max), (7, 8));
         assert_eq!((shard.park_after_ms, shard.transaction_id_wait_ms), (9_000, 250));
         assert_eq!((shard.poll_timeout_ms, shard.timer_slack_ms), (16_000, 17));
+        assert_eq!(shard.poll_repeats_max, 18);
         assert_eq!(config.limits.answer_bytes_max, 128 << 20);
         assert_eq!(config.limits.light_wait_after_ms, 14);
         let ledger = &config.ledger_limits;
@@ -319,7 +327,7 @@ mod tests {
             let default = help.split("[default: ").nth(1).and_then(|it| it.strip_suffix(']'));
             said.push(format!("--{name}={}", default.expect("each names its default")));
         }
-        assert_eq!(said.len(), 23);
+        assert_eq!(said.len(), 24);
         let said: Vec<&str> = said.iter().map(String::as_str).collect();
         assert_eq!(format!("{:?}", config_of(&said)), defaults);
     }

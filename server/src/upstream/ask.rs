@@ -429,6 +429,7 @@ mod tests {
             with_rooms,
             timeout_ms,
             asked_ms: 0,
+            may_repeat: false,
             silence: None,
         };
         let filter = |rooms: &str, limit: u64| {
@@ -463,6 +464,7 @@ mod tests {
             with_rooms: true,
             timeout_ms: 30_000,
             asked_ms: 0,
+            may_repeat: false,
             silence: None,
         };
         assert_eq!(

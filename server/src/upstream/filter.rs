@@ -124,6 +124,8 @@ mod tests {
             with_rooms,
             timeout_ms: 0,
             asked_ms: 0,
+            may_repeat: false,
+            may_repeat: false,
             silence: None,
         }
     }

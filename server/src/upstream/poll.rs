@@ -18,7 +18,8 @@ pub async fn poll(homeserver: &Homeserver, taker: &Taker, order: &PollOrder) -> 
         Err(outcome) => return outcome,
     };
     match taker.take(order, body, homeserver.limits()).await {
-        Ok(Taken { since, silence }) => {
+        Ok(None) => PollOutcome::Again,
+        Ok(Some(Taken { since, silence })) => {
             if since.is_none() {
                 tracing::warn!("a sync answer has no next_batch: polling again from where it was");
             }

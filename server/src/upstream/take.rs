@@ -62,45 +62,39 @@ impl Taker {
         on_helper(&self.helpers, job).await
     }
 
-    /// Parses `body` and has the ledger take it in; done when it is durable.
+    /// Parses `body` and has the ledger take it in; done when it is durable. `None` where
+    /// it was not taken in, and the homeserver has to be asked again.
     pub(super) async fn take(
         &self,
         order: &PollOrder,
         body: Bytes,
         limits: &ServerLimits,
-    ) -> Result<Taken, String> {
+    ) -> Result<Option<Taken>, String> {
         if body.len() <= limits.parse_inline_bytes_max {
             let batch = parse_news(&self.ledger.world(), order, &body)?;
             let silence = batch.silence(order.since.as_deref());
             let since = batch.next_batch.clone();
-            if !order.is_known(&batch, clock::now_ms())
-                && self.take_small(order, batch).await? == Reply::Whole
-            {
-                let whole = upstream::parse(&body, &Limits::default());
-                self.take_small(order, whole.map_err(|it| it.to_string())?).await?;
+            if order.is_known(&batch, clock::now_ms()) {
+                return Ok(Some(Taken { since, silence }));
             }
-            return Ok(Taken { since, silence });
+            let mut reply = self.take_small(order, batch).await?;
+            if reply == Reply::Whole {
+                let whole = upstream::parse(&body, &Limits::default());
+                reply = self.take_small(order, whole.map_err(|it| it.to_string())?).await?;
+            }
+            return Ok((reply != Reply::Again).then_some(Taken { since, silence }));
         }
         let (ledger, order) = (self.ledger.clone(), order.clone());
         let job = move || take_in_parts(&ledger, &order, &body);
         let taken = self.off_shard(job).await;
-        taken.unwrap_or_else(|| Err("it could not be parsed".to_owned()))
+        taken.unwrap_or_else(|| Err("it could not be parsed".to_owned())).map(Some)
     }
 
     /// Has the ledger take in all of an answer.
     async fn take_small(&self, order: &PollOrder, mut batch: SyncBatch) -> Result<Reply, String> {
         note_set_aside(&batch);
         set_aside_uncreated(&self.ledger, &mut batch);
-        self.submit(order, batch, true).await
-    }
-
-    async fn submit(
-        &self,
-        order: &PollOrder,
-        batch: SyncBatch,
-        last_part: bool,
-    ) -> Result<Reply, String> {
-        let mut command = Box::new(polled(order, batch, last_part));
+        let mut command = Box::new(polled(order, batch, (true, true)));
         loop {
             match self.ledger.submit(*command) {
                 Ok(reply) => return reply.await.map_err(|_| "the ledger has ended".to_owned()),
@@ -144,13 +138,15 @@ async fn on_helper<T: Send + 'static>(
     }
 }
 
-fn polled(order: &PollOrder, batch: SyncBatch, last_part: bool) -> Command {
+/// The answer to a poll, or a part of it. One that came in parts is not asked for again.
+fn polled(order: &PollOrder, batch: SyncBatch, (is_whole, last_part): (bool, bool)) -> Command {
     Command::Polled(Box::new(Polled {
         user: order.user,
         device: order.device,
         since: order.since.clone(),
         with_rooms: order.with_rooms,
         asked_ms: order.asked_ms,
+        may_repeat: order.may_repeat && is_whole,
         last_part,
         batch,
     }))
@@ -171,7 +167,8 @@ fn take_in_parts(ledger: &LedgerHandle, order: &PollOrder, body: &[u8]) -> Resul
         if part.rooms.len() >= PART_ROOMS_MAX || part_bytes >= PART_BYTES_MAX {
             set_aside_uncreated(ledger, &mut part);
             note_set_aside(&part);
-            submit_blocking(ledger, polled(order, std::mem::take(&mut part), false))?;
+            let part = std::mem::take(&mut part);
+            submit_blocking(ledger, polled(order, part, (false, false)))?;
             part_bytes = 0;
         }
     }
@@ -180,7 +177,7 @@ fn take_in_parts(ledger: &LedgerHandle, order: &PollOrder, body: &[u8]) -> Resul
     set_aside_uncreated(ledger, &mut last);
     note_set_aside(&last);
     let since = last.next_batch.clone();
-    submit_blocking(ledger, polled(order, last, true))?;
+    submit_blocking(ledger, polled(order, last, (false, true)))?;
     Ok(Taken { since, silence: None })
 }
 
