@@ -176,7 +176,7 @@ fn a_clock_that_is_behind_shows_nothing_from_behind_the_end() {
 #[test]
 fn state_that_was_fetched_apart_and_is_later_than_the_end_is_not_shown() {
     let (mut books, [alice, bob, _]) = shared_by_three();
-    let mut fetched = |books: &mut Books, event| {
+    let fetched = |books: &mut Books, event| {
         let (room, user, whole) = (books.number(), alice.user, Some(WholeList::default()));
         books.apply(Command::Members(MemberList { room, user, events: vec![event], whole }));
     };

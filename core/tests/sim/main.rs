@@ -31,6 +31,7 @@ mod random;
 mod settings;
 mod simulation;
 mod sticky;
+mod taking;
 mod truth;
 mod visibility;
 mod wanted;
@@ -195,6 +196,10 @@ fn sim_for_hours() {
 /// what they miss of each other, and who is told of what first, is all that
 /// there is.
 fn crowd(seed: u64, users: usize, events: usize) {
+    crowd_like(seed, users, events, Settings::default());
+}
+
+fn crowd_like(seed: u64, users: usize, events: usize, settings: Settings) {
     let settings = Settings {
         users,
         rooms: users / 2,
@@ -202,7 +207,7 @@ fn crowd(seed: u64, users: usize, events: usize) {
         events,
         actions: usize::MAX,
         pause_ms: 3,
-        ..Settings::default()
+        ..settings
     };
     let simulation = run(seed, settings);
     assert!(simulation.events() >= events as u64);
@@ -214,6 +219,18 @@ fn crowd(seed: u64, users: usize, events: usize) {
 fn sim_a_crowd_ends_up_with_the_truth() {
     for seed in seeds([1, 72].into_iter()) {
         crowd(seed, 30, 2_500);
+    }
+}
+
+/// Goal: the same where the clocks of some servers are seconds, minutes or hours behind.
+#[test]
+fn sim_clocks_that_are_behind_show_nobody_more() {
+    let settings = Settings { clocks_behind: true, ..Settings::default() };
+    for seed in seeds([2, 11].into_iter()) {
+        crowd_like(seed, 30, 2_500, settings);
+    }
+    for seed in seeds([1, 3].into_iter()) {
+        run(seed, Settings { dialects: true, ..settings });
     }
 }
 

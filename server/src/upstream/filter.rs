@@ -125,7 +125,6 @@ mod tests {
             timeout_ms: 0,
             asked_ms: 0,
             may_repeat: false,
-            may_repeat: false,
             silence: None,
         }
     }
