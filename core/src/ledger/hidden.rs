@@ -43,7 +43,12 @@ impl Fold<'_> {
 
     /// The place in a batch's timeline of the event with which a user came into the
     /// room, where what stands before it may have holes.
-    fn hidden_before(&self, room: &Room, batch: &RoomBatch, user_id: &str) -> Option<usize> {
+    pub(super) fn hidden_before(
+        &self,
+        room: &Room,
+        batch: &RoomBatch,
+        user_id: &str,
+    ) -> Option<usize> {
         let came = batch.timeline.iter().rposition(|event| begins_stay(event, user_id))?;
         // Nothing lies between a room's creation and its creator's coming.
         let created =

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     id::{Sequence, UserNumber},
-    record::{EventRecord, Membership, Place, key},
+    record::{ArchivedMembership, EventRecord, Membership, Place, UserRoomRecord, key},
     request::MEMBER,
     upstream::{RoomBatch, Section, SyncEvent},
     view::Table,
@@ -60,18 +60,20 @@ impl Fold<'_> {
         let Some(room) = self.ledger.world.find_room(&batch.room_id) else { return false };
         let is_candidate = batch.section == Section::Join
             && !poll.repeated
+            && !batch.timeline.is_empty()
             && room.last_event > Sequence::default()
             && !self.knew_all(poll, room);
         if !is_candidate {
             return false;
         }
-        let mut batch = batch.clone();
-        self.leave_out_hidden(poll, room, &mut batch);
+        let user_id = self.ledger.world.user_id(poll.user).cloned().unwrap_or_default();
+        let came = self.hidden_before(room, batch, &user_id);
+        let goes_on =
+            came.is_none() && self.follows(poll, room, batch) && !self.gap_after(room, poll.knew);
         let is_known = |event: &SyncEvent| {
             self.place(room.number, &event.event_id).is_some_and(|place| place.timeline)
         };
-        let goes_on = || self.follows(poll, room, &batch) && !self.gap_after(room, poll.knew);
-        !batch.timeline.is_empty() && !batch.timeline.iter().any(is_known) && !goes_on()
+        !goes_on && !batch.timeline[came.unwrap_or(0)..].iter().any(is_known)
     }
 
     /// Whether nothing lies between the poller's previous answer and a chunk.
@@ -84,8 +86,9 @@ impl Fold<'_> {
 
     /// Whether the poller's user was joined before the answer, as far as was known.
     pub(super) fn was_joined(&self, poll: Poll, room: &Room) -> bool {
-        let of_user = self.user_room(poll.user, room);
-        of_user.is_some_and(|it| it.membership == Membership::Join)
+        let archive = self.get(Table::UserRooms, &key::user_room(poll.user, room.number));
+        let of_user = archive.and_then(UserRoomRecord::access);
+        of_user.is_some_and(|it| it.membership == ArchivedMembership::Join)
     }
 
     /// Whether a chunk without a known event is older than what is stored:
@@ -134,10 +137,13 @@ impl Fold<'_> {
 
     /// Whether an answer was asked for when everything that is stored was known.
     pub(super) fn knew_all(&self, poll: Poll, room: &Room) -> bool {
+        if room.last_event.0 <= poll.knew {
+            return true;
+        }
         let place = Place { timeline: true, sequence: room.last_event.0 };
-        let stored = self.event(room.number, place);
-        room.last_event.0 <= poll.knew
-            || stored.is_none_or(|stored| stored.first_seen_ms < poll.asked_ms)
+        let archive = self.get(Table::Events, &key::event(room.number, place));
+        let stored = archive.and_then(EventRecord::access);
+        stored.is_none_or(|stored| stored.first_seen_ms.to_native() < poll.asked_ms)
     }
 
     /// Whether anything behind the timeline's last gap was sent later.
