@@ -261,14 +261,15 @@ impl Fold<'_> {
         }
         // They were given all that there is from there on, also what others were
         // given as history.
-        let all = own.chunk.whole_from.map(|from| (from, own.room.last_event.0));
+        let told = self.end_told_before(before);
+        let all = own.chunk.whole_from.map(|from| (from.max(told), own.room.last_event.0));
         let (history_from, history_until) = all.unwrap_or((NOTHING, 0));
         Some(UserRoomRecord {
             membership: Membership::Join,
             since,
             since_ms: self.since_ms(own, own.own_event()),
             own_event,
-            visible_from: oldest.unwrap_or(since),
+            visible_from: oldest.map_or(since, |oldest| oldest.max(told)),
             history_from,
             history_until,
             history_end: 0,
@@ -278,6 +279,15 @@ impl Fold<'_> {
             ending: Vec::new(),
             ..before.cloned().unwrap_or_else(blank)
         })
+    }
+
+    /// The number behind the end of an earlier stay, where the timeline has that only
+    /// since this answer: clients were told of it then, and it is no news again.
+    fn end_told_before(&self, before: Option<&UserRoomRecord>) -> u64 {
+        let over = before.filter(|before| is_over(before.membership));
+        let end = over.and_then(|before| before.own_event);
+        let is_new = |end: &Place| end.timeline && end.sequence > self.started.0;
+        end.filter(is_new).map_or(0, |end| end.sequence.saturating_add(1))
     }
 
     /// `None` where nothing has changed, or where it has since.
