@@ -59,7 +59,7 @@ impl Fold<'_> {
         let of_copies: Option<Vec<UserRoomRecord>> =
             batch.copies.iter().map(|copy| self.of_copy(poll, copy)).collect();
         let Some(of_copies) = of_copies else { return Reply::Whole };
-        if may_repeat && last_part && batch.rooms.iter().any(|room| self.has_no_place(poll, room)) {
+        if may_repeat && batch.rooms.iter().any(|room| self.has_no_place(poll, room)) {
             return self.ask_again(device);
         }
         for (copy, before) in batch.copies.iter().zip(&of_copies) {

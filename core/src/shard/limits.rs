@@ -113,7 +113,7 @@ impl Default for ShardLimits {
             park_after_ms: 600_000,
             poll_timeout_ms: 45_000,
             timer_slack_ms: 100,
-            poll_repeats_max: 3,
+            poll_repeats_max: 10,
             backoff_min_ms: 500,
             backoff_max_ms: 60_000,
             refusal_ttl_ms: 5_000,

@@ -62,7 +62,7 @@ pub(super) struct LimitArgs {
     #[arg(long, value_name = "TIME", value_parser = poll_timeout)]
     poll_timeout: Option<u64>,
     /// How often an answer to a poll is asked for again that nothing places among what others have
-    /// told of a room; then the senders' clocks decide [default: 3]
+    /// told of a room; then the senders' clocks decide [default: 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
     poll_repeats_max: Option<u32>,
     /// How much sooner a poll or a request that has nothing to tell may end, so that many end at

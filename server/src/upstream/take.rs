@@ -87,7 +87,7 @@ impl Taker {
         let (ledger, order) = (self.ledger.clone(), order.clone());
         let job = move || take_in_parts(&ledger, &order, &body);
         let taken = self.off_shard(job).await;
-        taken.unwrap_or_else(|| Err("it could not be parsed".to_owned())).map(Some)
+        taken.unwrap_or_else(|| Err("it could not be parsed".to_owned()))
     }
 
     /// Has the ledger take in all of an answer.
@@ -138,7 +138,9 @@ async fn on_helper<T: Send + 'static>(
     }
 }
 
-/// The answer to a poll, or a part of it. One that came in parts is not asked for again.
+/// The answer to a poll, or a part of it. A first answer of the whole account that came in
+/// parts is too dear to be asked for again; of another the parts that were taken in are
+/// known then.
 fn polled(order: &PollOrder, batch: SyncBatch, (is_whole, last_part): (bool, bool)) -> Command {
     Command::Polled(Box::new(Polled {
         user: order.user,
@@ -146,15 +148,20 @@ fn polled(order: &PollOrder, batch: SyncBatch, (is_whole, last_part): (bool, boo
         since: order.since.clone(),
         with_rooms: order.with_rooms,
         asked_ms: order.asked_ms,
-        may_repeat: order.may_repeat && is_whole,
+        may_repeat: order.may_repeat && (is_whole || order.since.is_some()),
         last_part,
         batch,
     }))
 }
 
 /// Parses a large body room by room and hands it over part by part, on a
-/// helper thread: neither memory nor a shard's turn grows with the account.
-fn take_in_parts(ledger: &LedgerHandle, order: &PollOrder, body: &[u8]) -> Result<Taken, String> {
+/// helper thread: neither memory nor a shard's turn grows with the account. `None` where
+/// the homeserver has to be asked again.
+fn take_in_parts(
+    ledger: &LedgerHandle,
+    order: &PollOrder,
+    body: &[u8],
+) -> Result<Option<Taken>, String> {
     let limits = Limits::default();
     let scanned = Scanned::scan(body, &limits).map_err(|error| error.to_string())?;
     let mut part = SyncBatch::default();
@@ -168,7 +175,9 @@ fn take_in_parts(ledger: &LedgerHandle, order: &PollOrder, body: &[u8]) -> Resul
             set_aside_uncreated(ledger, &mut part);
             note_set_aside(&part);
             let part = std::mem::take(&mut part);
-            submit_blocking(ledger, polled(order, part, (false, false)))?;
+            if submit_blocking(ledger, polled(order, part, (false, false)))? == Reply::Again {
+                return Ok(None);
+            }
             part_bytes = 0;
         }
     }
@@ -177,11 +186,11 @@ fn take_in_parts(ledger: &LedgerHandle, order: &PollOrder, body: &[u8]) -> Resul
     set_aside_uncreated(ledger, &mut last);
     note_set_aside(&last);
     let since = last.next_batch.clone();
-    submit_blocking(ledger, polled(order, last, (false, true)))?;
-    Ok(Taken { since, silence: None })
+    let reply = submit_blocking(ledger, polled(order, last, (false, true)))?;
+    Ok((reply != Reply::Again).then_some(Taken { since, silence: None }))
 }
 
-fn submit_blocking(ledger: &LedgerHandle, command: Command) -> Result<(), String> {
+fn submit_blocking(ledger: &LedgerHandle, command: Command) -> Result<Reply, String> {
     let mut command = Box::new(command);
     let mut reply: oneshot::Receiver<Reply> = loop {
         match ledger.submit(*command) {
@@ -193,7 +202,7 @@ fn submit_blocking(ledger: &LedgerHandle, command: Command) -> Result<(), String
         }
     };
     match reply.wait_blocking(LEDGER_PATIENCE) {
-        Some(Ok(_)) => Ok(()),
+        Some(Ok(reply)) => Ok(reply),
         Some(Err(_)) => Err("the ledger has ended".to_owned()),
         None => Err("the ledger gave no answer in time".to_owned()),
     }
