@@ -124,7 +124,11 @@ impl Shard {
         // An initial sync has news in any case; nor may the one that catches
         // up wait, since a client does.
         let repeats = it.poller.repeats;
-        let timeout_ms = if since.is_none() { 0 } else { timeout_ms.max(repeats.into()) };
+        // Homeservers keep an answer for a while, for who asks the very same again, and by
+        // then that knows less than was known when it is asked for: another timeout is
+        // another question.
+        let tries = u64::from(repeats) + u64::from(it.poller.failures);
+        let timeout_ms = if since.is_none() { tries } else { timeout_ms.max(tries) };
         it.poller.token_key = token.key;
         // A device that rooms are yet to be told of may be over it with any answer.
         let silence = it.poller.silence.filter(|_| it.record.rooms_from == 0);
@@ -185,8 +189,6 @@ impl Shard {
                 self.on_unauthorized(user, device, &refusal, out);
             }
             PollOutcome::Refused(refusal) => self.on_refused(user, device, &refusal, out),
-            // Homeservers keep an answer for a while, for who asks the very same again, and
-            // that is the one that has no place: another timeout is another question.
             PollOutcome::Again => {
                 if let Some(it) = self.device_mut(user, device) {
                     it.poller.repeats = repeats + 1;
