@@ -226,10 +226,14 @@ impl Fold<'_> {
     pub(super) fn doubt_heroes(&mut self, user: UserNumber, room: &mut Room) {
         let before = self.ledger.world.room(room.number).map(|known| Arc::clone(&known.heroes));
         let has_changed = before.is_some_and(|before| before != room.heroes);
-        if has_changed && !room.is_suspect() && self.lacks_heroes(room) {
-            room.suspected = self.next();
-            self.suspect(user, room.number);
+        if !has_changed || !self.lacks_heroes(room) {
+            return;
         }
+        // Who brought an earlier doubt may be out since.
+        if !room.is_suspect() {
+            room.suspected = self.next();
+        }
+        self.suspect(user, room.number);
     }
 
     /// Whether a room that is named after its members has too few to name for somebody
