@@ -131,7 +131,7 @@ impl Fold<'_> {
         let of_user = self.user_room(user, &room);
         if of_user.is_some_and(|it| it.membership == Membership::Join) {
             self.show_asides(&mut room, |end| end.changed.0 <= knew && end.user_id != user_id);
-            self.doubt_heroes(user, &mut room);
+            self.doubt_heroes(user, &mut room, true);
             self.note_summary(&mut room);
             self.set_room(room);
         }

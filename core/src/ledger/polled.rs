@@ -116,7 +116,8 @@ impl Fold<'_> {
         self.redactions(&mut room, &batch, &chunk);
         self.summary_polled(poll, &mut room, &batch, &chunk);
         if batch.section == Section::Join && !poll.repeated {
-            self.doubt_heroes(poll.user, &mut room);
+            let confirmed = self.are_confirmed(poll, &room, (&batch, &chunk));
+            self.doubt_heroes(poll.user, &mut room, confirmed);
         }
         self.typing(&mut room, batch.typing.as_deref().filter(|_| !poll.repeated));
         self.receipts(poll, &mut room, &batch.receipts);

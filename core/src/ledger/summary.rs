@@ -223,10 +223,11 @@ impl Fold<'_> {
 
     /// Puts the state of a room in doubt that has lost a hero, or was named others, and now
     /// has too few: of members whom a summary alone has named the stored state has nothing.
-    pub(super) fn doubt_heroes(&mut self, user: UserNumber, room: &mut Room) {
+    /// Or one of them has to be `confirmed`.
+    pub(super) fn doubt_heroes(&mut self, user: UserNumber, room: &mut Room, confirmed: bool) {
         let before = self.ledger.world.room(room.number).map(|known| Arc::clone(&known.heroes));
         let has_changed = before.is_some_and(|before| before != room.heroes);
-        if !has_changed || !self.lacks_heroes(room) {
+        if confirmed && !(has_changed && self.lacks_heroes(room)) {
             return;
         }
         // Who brought an earlier doubt may be out since.
@@ -236,11 +237,27 @@ impl Fold<'_> {
         self.suspect(user, room.number);
     }
 
+    /// Whether the heroes of a room that is named after them are there for all that an answer
+    /// says: behind a gap one whom its summary does not name may be out.
+    pub(super) fn are_confirmed(
+        &self,
+        poll: Poll,
+        room: &Room,
+        (batch, chunk): (&RoomBatch, &Chunk),
+    ) -> bool {
+        let Some(ids) = batch.summary.heroes.as_ref().filter(|_| chunk.opened_gap) else {
+            return true;
+        };
+        let own = self.ledger.world.user_id(poll.user);
+        let is_named =
+            |hero: &Hero| own == Some(&hero.user_id) || ids.iter().any(|id| **id == *hero.user_id);
+        is_named_otherwise(room) || room.heroes.iter().all(is_named)
+    }
+
     /// Whether a room that is named after its members has too few to name for somebody
     /// here, who is no hero to themselves.
     fn lacks_heroes(&self, room: &Room) -> bool {
-        let is_named = room.name.is_some() || room.canonical_alias.is_some();
-        if is_named || !room.counts_exact || room.heroes.len() >= HEROES_MAX {
+        if is_named_otherwise(room) || !room.counts_exact || room.heroes.len() >= HEROES_MAX {
             return false;
         }
         let is_here = |hero: &Hero| {
@@ -267,6 +284,10 @@ impl Fold<'_> {
             room.state_changed = room.state_changed.max(changed);
         }
     }
+}
+
+fn is_named_otherwise(room: &Room) -> bool {
+    room.name.is_some() || room.canonical_alias.is_some()
 }
 
 /// Keeps the heroes true when a member changes: one that stays has the newest
