@@ -89,15 +89,6 @@ impl Fold<'_> {
         }
     }
 
-    /// Has the homeserver asked again: what is known now is known to it then.
-    pub(super) fn ask_again(&mut self, device: DeviceNumber) -> Reply {
-        if let Some(mut record) = self.device_record(device) {
-            record.answered = self.ledger.world.sequence.0;
-            self.set_device_record(device, &record);
-        }
-        Reply::Again
-    }
-
     pub(super) fn settle_to_device(
         &mut self,
         device: DeviceNumber,

@@ -60,7 +60,7 @@ impl Fold<'_> {
             batch.copies.iter().map(|copy| self.of_copy(poll, copy)).collect();
         let Some(of_copies) = of_copies else { return Reply::Whole };
         if may_repeat && batch.rooms.iter().any(|room| self.has_no_place(poll, room)) {
-            return self.ask_again(device);
+            return Reply::Again;
         }
         for (copy, before) in batch.copies.iter().zip(&of_copies) {
             self.take_copy(poll, copy, before);
