@@ -37,7 +37,7 @@ impl Fold<'_> {
     }
 
     /// Whether an event took the place of another, or of one that did, and so on.
-    fn leads_back(&self, room: RoomNumber, json: &str, to: &str) -> bool {
+    pub(super) fn leads_back(&self, room: RoomNumber, json: &str, to: &str) -> bool {
         let mut next = replaces_state(json);
         for _ in 0..STEPS_MAX {
             let Some(event_id) = next else { return false };

@@ -324,7 +324,8 @@ impl Fold<'_> {
     }
 
     /// Whether an invite or knock is one that the user has since followed or
-    /// that has since ended, as another poller has told.
+    /// that has since ended, as another poller has told. In doubt it is not: if they are in
+    /// the room, their own poller says so next.
     fn is_past(
         &self,
         own: &OwnPoll<'_>,
@@ -335,10 +336,10 @@ impl Fold<'_> {
         let Some(state) = self.member(own.room, own.user_id).filter(|_| raced) else {
             return false;
         };
-        let is_in = before.is_some_and(|before| before.membership == Membership::Join);
-        let event_id = event.and_then(|event| event_id(event));
-        let place = event_id.and_then(|event_id| self.place(own.room.number, &event_id));
-        (is_in && state.membership.as_deref() == Some("join"))
+        let Some(event_id) = event.and_then(|event| event_id(event)) else { return false };
+        let holds = self.event(own.room.number, state.place);
+        let place = self.place(own.room.number, &event_id);
+        holds.is_some_and(|holds| self.leads_back(own.room.number, &holds.json, &event_id))
             || place.is_some_and(|place| place.sequence < state.place.sequence)
     }
 
