@@ -323,6 +323,81 @@ fn the_next_poll_goes_on_from_what_is_durable() {
     assert_eq!(luge.poll(&alice).expect("it polls on").since, durable);
 }
 
+/// What of an order says how the homeserver is asked again: by which `since`, how long it
+/// may wait, and whether once more.
+fn again(luge: &mut Luge, client: &Client) -> (Option<String>, u64, bool) {
+    luge.end_poll(client, PollOutcome::Again);
+    let poll = luge.poll(client).expect("it is asked again at once");
+    (poll.since.clone(), poll.timeout_ms, poll.may_repeat)
+}
+
+/// Goal: the answer to the same question may be one that the homeserver has kept: another
+/// timeout is another question. In the end senders' clocks decide, and the next answer is
+/// as any other.
+#[test]
+fn an_answer_without_a_place_is_asked_for_again_in_other_words_and_a_few_times() {
+    let limits = ShardLimits { poll_repeats_max: 3, ..ShardLimits::default() };
+    let mut luge = Luge::with(limits);
+    let alice = luge.sign_in(ALICE, "A");
+    luge.sync(&alice, joined("!r:x", &beginning("$r", &[ALICE, BOB])));
+    luge.ask(&alice, request());
+    let first = luge.poll(&alice).expect("it is polled").clone();
+    assert!(first.since.is_some() && first.may_repeat);
+    for _ in 0..2 {
+        let since = luge.poll(&alice).expect("it is polled").since.clone();
+        for (timeout_ms, may_repeat) in [(1, true), (2, true), (3, false)] {
+            assert_eq!(again(&mut luge, &alice), (since.clone(), timeout_ms, may_repeat));
+        }
+        luge.sync(&alice, json!({}));
+        let next = luge.poll(&alice).expect("it is polled on");
+        assert!(next.since != since && next.may_repeat);
+        assert!(next.timeout_ms > 1_000, "it may wait for news");
+    }
+}
+
+/// Goal: how often that is, is configured.
+#[test]
+fn answers_are_asked_for_again_as_often_as_configured() {
+    for poll_repeats_max in [0, 1] {
+        let mut luge = Luge::with(ShardLimits { poll_repeats_max, ..ShardLimits::default() });
+        let alice = luge.sign_in(ALICE, "A");
+        luge.sync(&alice, json!({}));
+        luge.ask(&alice, request());
+        let poll = luge.poll(&alice).expect("it is polled");
+        assert_eq!(poll.may_repeat, poll_repeats_max > 0);
+        assert!(!again(&mut luge, &alice).2);
+    }
+}
+
+/// Goal: a failure in between is no answer: what is asked then is asked anew, and counted so.
+#[test]
+fn after_a_failed_poll_repeats_are_counted_anew() {
+    let (mut luge, alice) = room();
+    luge.ask(&alice, request());
+    for _ in 0..2 {
+        assert_eq!(again(&mut luge, &alice).1, 1);
+        luge.end_poll(&alice, PollOutcome::Limited { wait_ms: 3_000 });
+        luge.wait(3_000);
+        assert!(luge.poll(&alice).is_some());
+    }
+}
+
+/// Goal: who waits for a first sync is answered by the one that is asked for again.
+#[test]
+fn a_first_sync_without_a_place_is_asked_for_again_and_takes_one_turn() {
+    let mut luge = Luge::with(ShardLimits { initial_syncs_max: 1, ..ShardLimits::default() });
+    let (alice, bob) = (luge.sign_in(ALICE, "A"), luge.sign_in(BOB, "B"));
+    let [first, second] = [&alice, &bob].map(|client| luge.send(client, request()));
+    luge.end_poll(&alice, PollOutcome::Again);
+    // It goes behind those that wait, and nobody waits for ever.
+    assert!(luge.poll(&bob).is_some() && luge.poll(&alice).is_none());
+    luge.sync(&bob, json!({}));
+    let poll = luge.poll(&alice).expect("it is asked again");
+    assert_eq!((&poll.since, poll.timeout_ms), (&None, 1));
+    luge.sync(&alice, json!({}));
+    assert!(luge.answered(first).is_some() && luge.answered(second).is_some());
+}
+
 /// Goal: an unknown token is asked about before anything is told.
 #[test]
 fn nothing_is_told_before_the_token_is_known() {
