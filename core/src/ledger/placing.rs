@@ -104,7 +104,7 @@ impl Fold<'_> {
         if batch.section == Section::Leave {
             // It ends where the user left, whenever it was asked for. In doubt it is
             // theirs alone: who is still there is told of it by another.
-            let is_next = follows && !self.gap_after(room, self.followed(poll.user));
+            let is_next = follows && !self.gap_after(room, self.followed_before(poll));
             return !is_next && (self.has_others(poll, room) || self.has_later(room, newest));
         }
         if self.knew_all(poll, room) {
@@ -133,6 +133,12 @@ impl Fold<'_> {
     /// Up to where a user's answers before this one knew everything for certain.
     pub(super) fn followed(&self, user: UserNumber) -> u64 {
         self.ledger.followed.get(&user).copied().unwrap_or(0)
+    }
+
+    /// The same, as far as the homeserver knew when it made this answer: another device of
+    /// the user may be ahead of it.
+    pub(super) fn followed_before(&self, poll: Poll) -> u64 {
+        self.followed(poll.user).min(poll.knew)
     }
 
     /// Whether an answer was asked for when everything that is stored was known.

@@ -411,7 +411,7 @@ impl Fold<'_> {
                 let stay = before.filter(|_| was_joined);
                 // A stay that nobody has told of came behind all that its user was told.
                 let sure = stay.map_or_else(
-                    || self.followed(own.poll.user),
+                    || self.followed_before(own.poll),
                     |stay| self.sure_end(own.room, own.poll.user, stay),
                 );
                 end.min(sure)

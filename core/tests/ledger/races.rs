@@ -123,6 +123,21 @@ fn an_own_end_goes_before_a_join_that_others_told_while_it_was_on_its_way() {
 }
 
 #[test]
+fn an_end_that_a_slower_device_is_told_of_is_not_put_behind_what_another_was_told() {
+    let (mut books, alice, bob) = shared();
+    let other = books.sign_in(BOB, "B2");
+    books.poll(other, Vec::new());
+    let back = || limited(vec![message("m20"), member_after("join21", BOB, "leave", "join")]);
+    books.poll(alice, vec![back()]);
+    books.poll(bob, vec![back()]);
+    books.poll_twice(bob);
+    // Of before all that.
+    books.poll(other, vec![left(vec![member_after("leave6", BOB, "join", "leave")])]);
+    assert_eq!(books.stored()[6..], ["|", "m20", "join21"]);
+    assert_eq!(books.visible(alice), ["m20", "join21"]);
+}
+
+#[test]
 fn an_own_join_goes_before_an_invite_that_others_told_while_it_was_on_its_way() {
     let own = |id: &str| member_after(id, CAROL, "invite", "join");
     let beside = |id: &str| with_state(limited(messages(&["m12"])), vec![own(id)]);
