@@ -9,6 +9,7 @@ mod hidden;
 mod leavers;
 mod model;
 mod parts;
+mod places;
 mod properties;
 mod races;
 mod rules;

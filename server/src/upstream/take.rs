@@ -243,9 +243,143 @@ fn note_set_aside(batch: &SyncBatch) {
 mod tests {
     use std::{sync::mpsc, thread};
 
-    use luge_io::driver::Driver;
+    use luge_core::{
+        id::Sequence,
+        ledger::{Ledger, SignIn},
+        shard::Token,
+    };
+    use luge_io::{
+        driver::Driver,
+        mailbox::{self, Inbox},
+    };
+    use luge_store::{Options, Store};
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::{
+        ledger,
+        message::{Message, Outboxes},
+    };
+
+    /// A ledger of its own, and two who have signed in.
+    struct Town {
+        taker: Taker,
+        ledger: thread::JoinHandle<()>,
+        /// What a shard would be told.
+        _shard: Inbox<Message>,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Town {
+        fn start() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::open(folder.path(), &Options::default()).unwrap();
+            let (outbox, inbox) = mailbox::inbox(64);
+            let (handle, thread) = ledger::start(ledger::Start {
+                ledger: store.read(|reader| Ledger::open(reader)).unwrap().unwrap(),
+                writer: store.writer().unwrap(),
+                store,
+                shards: Outboxes::new(vec![outbox]),
+                commands_max: 8,
+                group_max: 8,
+            })
+            .unwrap();
+            let helpers = Helpers::start("test", 1, 1).unwrap();
+            let taker = Taker::new(handle, helpers);
+            Self { taker, ledger: thread, _shard: inbox, _folder: folder }
+        }
+
+        async fn sign_in(&self, user_id: &str) -> PollOrder {
+            let key = [user_id.as_bytes()[1]; 32];
+            let reply = self.taker.ledger.submit(Command::SignIn(SignIn {
+                user_id: user_id.to_owned(),
+                device_id: "A".to_owned(),
+                token_key: key,
+                token_sealed: Vec::new(),
+            }));
+            let Reply::SignedIn(user, device) = reply.unwrap().await.unwrap() else {
+                panic!("a sign-in is answered with numbers");
+            };
+            PollOrder {
+                user,
+                device,
+                token: Token { key, secret: "secret".into() },
+                since: None,
+                with_rooms: true,
+                timeout_ms: 0,
+                // Whatever others tell is newer.
+                asked_ms: 1,
+                may_repeat: true,
+                silence: None,
+            }
+        }
+
+        /// The `since` to go on from, once the answer was taken in.
+        async fn take(
+            &self,
+            order: &PollOrder,
+            next_batch: &str,
+            timeline: Value,
+            limits: &ServerLimits,
+        ) -> Option<String> {
+            let rooms = json!({"join": {"!r:x": {"timeline": timeline}}});
+            let body = json!({"next_batch": next_batch, "rooms": rooms}).to_string();
+            let taken = self.taker.take(order, body.into(), limits).await.unwrap();
+            taken.map(|taken| taken.since.unwrap())
+        }
+
+        fn end(self) {
+            assert!(self.taker.ledger.finish());
+            self.ledger.join().unwrap();
+        }
+    }
+
+    fn events(ids: &[&str]) -> Value {
+        let event = |id: &&str| {
+            json!({
+                "event_id": id, "type": "m.room.message", "sender": "@ann:x",
+                "origin_server_ts": 5, "content": {"body": id},
+            })
+        };
+        ids.iter().map(event).collect()
+    }
+
+    /// Goal: an answer without a place has the homeserver asked again, unless it came in parts,
+    /// some of which are taken in by then.
+    #[test]
+    fn an_answer_without_a_place_is_asked_for_again_unless_it_came_in_parts() {
+        let inline = ServerLimits::default();
+        let in_parts = ServerLimits { parse_inline_bytes_max: 0, ..ServerLimits::default() };
+        for (limits, taken) in [(&inline, None), (&in_parts, Some("b2".to_owned()))] {
+            let town = Town::start();
+            Driver::Epoll
+                .block_on(async {
+                    let [ann, bob] = [town.sign_in("@ann:x").await, town.sign_in("@bob:x").await];
+                    let mut begins = events(&["$create", "$m4"]);
+                    begins[0]["type"] = "m.room.create".into();
+                    begins[0]["state_key"] = "".into();
+                    let timeline = json!({"events": begins});
+                    let a1 = town.take(&ann, "a1", timeline.clone(), &inline).await;
+                    let b1 = town.take(&bob, "b1", timeline, &inline).await;
+                    let [ann, bob] = [(ann, a1), (bob, b1)].map(|(order, since)| {
+                        assert!(since.is_some());
+                        PollOrder { since, ..order }
+                    });
+                    town.take(&ann, "a2", json!({"events": events(&["$m5"])}), &inline).await;
+                    let unplaced = json!({"events": events(&["$m20"]), "limited": true});
+                    assert_eq!(town.take(&bob, "b2", unplaced.clone(), limits).await, taken);
+                    let world = town.taker.ledger.world();
+                    let last_gap = world.find_room("!r:x").unwrap().last_gap;
+                    assert_eq!(last_gap > Sequence::default(), taken.is_some(), "is it taken in?");
+                    // As often as it may be asked for again.
+                    let last = PollOrder { may_repeat: false, ..bob };
+                    let since = town.take(&last, "b2", unplaced, limits).await;
+                    assert_eq!(since.as_deref(), Some("b2"));
+                })
+                .unwrap();
+            town.end();
+        }
+    }
 
     /// Tells where it is freed.
     #[derive(Clone)]
