@@ -12,6 +12,7 @@ mod parts;
 mod places;
 mod properties;
 mod races;
+mod replaced;
 mod rules;
 mod table;
 mod turns;

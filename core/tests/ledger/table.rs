@@ -348,6 +348,14 @@ pub(crate) fn member_after(id: &str, user_id: &str, before: &str, membership: &s
     event
 }
 
+/// A state event that says which event it took the place of.
+pub(crate) fn replacing(mut event: SyncEvent, replaces: &str) -> SyncEvent {
+    let mut json: Value = serde_json::from_str(&event.json).expect("an event");
+    json["unsigned"]["replaces_state"] = replaces.into();
+    event.json = json.to_string().into();
+    event
+}
+
 /// A member event by somebody else: a kick, where it says `leave`.
 pub(crate) fn kick(id: &str, user_id: &str) -> SyncEvent {
     event(id, "m.room.member", Some(user_id), &json!({ "membership": "leave" }))
