@@ -1,6 +1,8 @@
 //! How a stay ends: what its user sees of the room then, whoever tells of the
 //! end first, and however much of the room that poller knows.
 
+use std::collections::BTreeSet;
+
 use luge_core::{
     ledger::{Command, MemberList, RoomState, WholeList},
     record::Membership,
@@ -9,8 +11,8 @@ use luge_core::{
 use serde_json::json;
 
 use crate::table::{
-    BOB, Books, CAROL, DAVE, create, joined, kick, left, limited, member, member_after, message,
-    messages, name, shared_by_three, with_state,
+    ALICE, BOB, Books, CAROL, DAVE, Who, create, joined, kick, left, limited, member, member_after,
+    message, messages, name, shared_by_three, with_state,
 };
 
 const BEFORE: [&str; 6] = ["create0", "join1", "join2", "join3", "m4", "m5"];
@@ -188,6 +190,124 @@ fn state_that_was_fetched_apart_and_is_later_than_the_end_is_not_shown() {
     assert_eq!(books.visible(bob).last().unwrap(), "leave11");
     assert!(!books.sees_state(bob, "m.room.member", CAROL));
     assert!(books.sees_state(bob, "m.room.member", "@erin:example.org"));
+}
+
+/// A whole state of the room that was fetched for Alice when everything was known; `name`
+/// is the room's there.
+fn fetched_for(books: &Books, alice: Who, name: SyncEvent) -> Vec<RoomState> {
+    let members = [("join1", ALICE), ("join2", BOB), ("join3", DAVE)];
+    let members = members.map(|(id, user_id)| member(id, user_id, "join"));
+    let events = [vec![create(), name], members.to_vec()].concat();
+    let room = (books.number(), alice.user);
+    RoomState::in_parts(room, ALICE, books.world.sequence, events).expect("it is the present one")
+}
+
+#[test]
+fn a_fetched_state_is_shown_to_who_has_left_only_if_they_were_there_when_it_was_known() {
+    for id in ["name4", "name30"] {
+        for was_there in [false, true] {
+            let (mut books, [alice, bob, _]) = shared_by_three();
+            for part in fetched_for(&books, alice, name(id, &json!("N"))) {
+                books.apply(Command::State(Box::new(part)));
+            }
+            if was_there {
+                books.poll_twice(bob);
+            }
+            books.poll(bob, vec![end_of_bob(&["m6"])]);
+            assert_eq!(books.visible(bob).last().unwrap(), "leave11");
+            assert!(books.sees_state(alice, "m.room.name", ""));
+            assert_eq!(books.sees_state(bob, "m.room.name", ""), was_there, "{id}");
+        }
+    }
+}
+
+#[test]
+fn what_a_fetched_state_has_is_shown_likewise_whoever_tells_of_the_end() {
+    let kicked = |books: &mut Books, alice: Who, _: Who| {
+        books.poll(alice, vec![joined(vec![kick("kick11", BOB)])]);
+    };
+    let is_found = |books: &mut Books, _: Who, bob: Who| {
+        books.now_ms += 10_000_000;
+        let (user, knew) = (bob.user, books.world.sequence);
+        books.apply(Command::JoinedRooms { user, knew, rooms: BTreeSet::new() });
+    };
+    let told_without_event = |books: &mut Books, _: Who, bob: Who| {
+        books.poll(bob, vec![left(Vec::new())]);
+    };
+    let ways: [fn(&mut Books, Who, Who); 3] = [kicked, is_found, told_without_event];
+    for (index, ends) in ways.into_iter().enumerate() {
+        for was_there in [false, true] {
+            let (mut books, [alice, bob, _]) = shared_by_three();
+            for part in fetched_for(&books, alice, name("name4", &json!("N"))) {
+                books.apply(Command::State(Box::new(part)));
+            }
+            if was_there {
+                books.poll_twice(bob);
+            }
+            // Something of the timeline lies behind it.
+            books.poll(alice, vec![joined(messages(&["m6"]))]);
+            ends(&mut books, alice, bob);
+            assert_ne!(books.of_user(bob).unwrap().membership, Membership::Join);
+            assert_eq!(books.sees_state(bob, "m.room.name", ""), was_there, "{index}");
+        }
+    }
+}
+
+#[test]
+fn an_end_that_was_put_aside_is_shown_likewise_to_who_has_left() {
+    for was_there in [false, true] {
+        let (mut books, [alice, bob, dave]) = shared_by_three();
+        [alice, bob, dave].into_iter().for_each(|who| drop(books.poll(who, Vec::new())));
+        books.poll(dave, vec![RoomBatch { limited: true, ..left(vec![leaves("leave7", DAVE)]) }]);
+        books.poll_twice(alice);
+        assert_eq!(books.member_of(alice, DAVE).as_deref(), Some("leave7"));
+        if was_there {
+            books.poll_twice(bob);
+        }
+        books.poll(bob, vec![end_of_bob(&["m6"])]);
+        assert_eq!(books.visible(bob).last().unwrap(), "leave11");
+        let seen = was_there.then_some("leave7");
+        assert_eq!(books.member_of(bob, DAVE).as_deref(), seen);
+    }
+}
+
+/// Goal: what a clock says puts the end of a stay that nobody had told of behind nothing
+/// that its user may not have been there for.
+#[test]
+fn a_stay_whose_end_is_its_first_news_shows_nothing_that_others_told_since_ones_own_poller() {
+    let mut books = Books::new();
+    let [alice, bob] = [ALICE, BOB].map(|user_id| books.sign_in(user_id, "A"));
+    let begins = vec![create(), member("join1", ALICE, "join"), message("m2")];
+    books.poll(alice, vec![joined(begins)]);
+    books.poll_twice(bob);
+    books.poll(alice, vec![limited(vec![name("name10", &json!("N")), message("m11")])]);
+    books.poll(alice, vec![limited(messages(&["m12"]))]);
+    let end = vec![message("m20"), leaves("leave21", BOB)];
+    books.poll(bob, vec![RoomBatch { limited: true, ..left(end) }]);
+    assert_eq!(books.of_user(bob).unwrap().membership, Membership::Leave);
+    assert_eq!(books.visible(bob), ["m20", "leave21"]);
+    assert!(!books.sees_state(bob, "m.room.name", ""));
+    // What his poller did not tell of when it was known is of before his stay, or of it.
+    assert!(books.sees_state(bob, "m.room.create", ""));
+    assert_eq!(books.visible(alice), ["m12"]);
+}
+
+/// Goal: nor what another device of theirs, which was told nothing of the stay, was asked
+/// for behind.
+#[test]
+fn a_stay_of_which_a_slower_device_is_told_shows_nothing_that_came_when_that_was_asked_for() {
+    let mut books = Books::new();
+    let alice = books.sign_in(ALICE, "A");
+    let [bob, slower] = ["A", "B"].map(|device| books.sign_in(BOB, device));
+    books.poll(alice, vec![joined(vec![create(), member("join1", ALICE, "join")])]);
+    books.poll(slower, Vec::new());
+    books.poll(alice, vec![joined(vec![name("name10", &json!("N"))])]);
+    books.poll_twice(bob);
+    // By a clock that is ahead.
+    books.poll(slower, vec![RoomBatch { limited: true, ..left(vec![leaves("leave99", BOB)]) }]);
+    assert_eq!(books.visible(bob), ["leave99"]);
+    assert!(books.sees_state(bob, "m.room.create", ""));
+    assert!(!books.sees_state(bob, "m.room.name", ""));
 }
 
 #[test]

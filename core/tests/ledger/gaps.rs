@@ -316,3 +316,51 @@ fn the_first_part_of_a_state_shows_who_has_come_to_nobody_whom_the_whole_lacks()
     books.poll_twice(alice);
     assert!(books.sees_state(alice, "m.room.name", ""));
 }
+
+/// Goal: the end of a stay behind a gap is its user's, and what else lies there is not:
+/// they may have been out by then, and in again.
+#[test]
+fn a_kick_behind_a_gap_is_shown_alone_to_whom_nobody_has_vouched_for() {
+    let kicked = || vec![message("m30"), kick("kick31", BOB), message("m32")];
+    let (mut books, [alice, bob]) = with_a_gap();
+    books.poll(alice, vec![joined(kicked())]);
+    assert_eq!(books.of_user(bob).unwrap().membership, Membership::Kick);
+    assert_eq!((books.visible(bob), books.is_limited(bob)), (vec!["kick31".to_owned()], true));
+    assert!(!books.sees_state(bob, "m.room.name", ""));
+    // Where his own poller has, he sees all up to it.
+    for restarts in [false, true] {
+        let (mut books, [alice, bob]) = with_a_gap();
+        books.poll_twice(bob);
+        if restarts {
+            books = Books::open(books.tables, 2_000_000);
+        }
+        books.poll(alice, vec![joined(kicked())]);
+        assert_eq!(books.visible(bob), ["m20", "name21", "m30", "kick31"], "{restarts}");
+        assert!(books.sees_state(bob, "m.room.name", ""));
+    }
+}
+
+#[test]
+fn a_kick_in_the_chunk_that_opens_the_gap_is_shown_alone() {
+    let (mut books, [alice, bob]) = shared();
+    books.poll(alice, vec![limited(vec![message("m20"), kick("kick21", BOB), message("m22")])]);
+    assert_eq!((books.visible(bob), books.is_limited(bob)), (vec!["kick21".to_owned()], true));
+}
+
+#[test]
+fn a_kick_that_is_told_late_behind_a_gap_shows_nothing_of_what_was_told_before_it() {
+    let mut books = Books::new();
+    let [alice, bob, dave] = [ALICE, BOB, "@dave:example.org"].map(|it| books.sign_in(it, "A"));
+    let told = vec![create(), member("join1", ALICE, "join"), member("join2", BOB, "join")];
+    for who in [alice, bob, dave] {
+        books.poll(who, vec![joined(told.clone())]);
+    }
+    let name = || name("name20", &json!("later"));
+    books.poll(dave, vec![limited(vec![name(), message("m22")])]);
+    // What others were not given stands between what they were.
+    books.poll(alice, vec![joined(vec![name(), kick("kick21", BOB), message("m22")])]);
+    assert_eq!(books.of_user(bob).unwrap().membership, Membership::Kick);
+    assert_eq!(books.visible(bob), ["kick21"]);
+    assert!(!books.sees_state(bob, "m.room.name", ""));
+    assert_eq!(books.visible(alice), ["name20", "m22", "kick21"]);
+}
