@@ -5,6 +5,7 @@ mod clocks;
 mod copies;
 mod ends;
 mod gaps;
+mod heroes;
 mod hidden;
 mod leavers;
 mod model;
