@@ -1,12 +1,17 @@
 //! What is fetched apart and cannot be had: when it is asked for again.
 
-use luge_core::{connection::Want, shard::FetchOutcome};
+use luge_core::{
+    connection::Want,
+    shard::{FetchOrder, FetchOutcome},
+};
 use serde_json::{Value, json};
 
 use crate::{
     answers::{position, required},
     driver::{Client, Luge},
-    events::{ALICE, BOB, at, beginning, gap, joined, list, member, message, waiting},
+    events::{
+        ALICE, BOB, at, beginning, gap, joined, joined_with, list, member, message, name, waiting,
+    },
 };
 
 const MINUTE_MS: u64 = 60_000;
@@ -188,5 +193,28 @@ fn a_state_that_is_too_large_is_asked_for_again_after_hours() {
         assert_eq!(orders(&luge), 0, "{hours}");
         luge.wait(MINUTE_MS + 1_000);
         assert_eq!(orders(&luge), 1, "{hours}");
+    }
+}
+
+/// Goal: a state that agrees with what is stored ends the doubt, though nothing of the room
+/// changes by it: it is not fetched again for hours.
+#[test]
+fn a_state_that_changes_nothing_is_not_fetched_again() {
+    let (mut luge, alice) = room();
+    luge.ask(&alice, list(1, json!([])));
+    // The counts do not change by it either: the homeserver has told them.
+    let summary = json!({"summary": {"m.joined_member_count": 2, "m.invited_member_count": 0}});
+    luge.sync(&alice, joined_with("!r:x", &[name("$n", ALICE, "N")], summary));
+    // What it says to have taken the place of nobody knows.
+    let mut named = name("$n2", ALICE, "N2");
+    named["unsigned"] = json!({"replaces_state": "$unknown"});
+    luge.sync(&alice, joined("!r:x", &[named.clone()]));
+    luge.wait(MINUTE_MS);
+    luge.give_state(&[beginning("$r", &[ALICE, BOB]), vec![named]].concat());
+    let is_state = |order: &FetchOrder| matches!(order.want, Want::State(_));
+    for _ in 0..6 {
+        luge.wait(HOUR_MS);
+        luge.ask(&alice, list(1, json!([])));
+        assert!(!luge.fetches.iter().any(is_state));
     }
 }

@@ -8,8 +8,8 @@ use crate::{
     answers::{position, required, rooms, timeline, window},
     driver::{Client, Luge},
     events::{
-        ALICE, BOB, at, beginning, gap, joined, joined_with, left, list, made, message, name,
-        state, waiting,
+        ALICE, BOB, CAROL, at, beginning, gap, joined, joined_with, left, list, made, member,
+        message, name, state, waiting,
     },
 };
 
@@ -211,4 +211,31 @@ fn filters_tell_nothing_of_what_is_withheld() {
     assert_eq!(counts(&luge.ask(&bob, request())), [0, 0, 2]);
     bob_is_vouched_for(&mut luge, &bob);
     assert_eq!(counts(&luge.ask(&bob, request())), [1, 1, 2]);
+}
+
+/// Goal: what was kept from who had just come, since nothing said that it came behind
+/// them, is theirs when their own poller brings it: also where their client was told of
+/// all that there was when it was not.
+#[test]
+fn what_was_kept_from_a_newcomer_is_told_when_it_is_theirs_after_all() {
+    let (mut luge, alice, bob) = shared();
+    let carol = luge.fresh(CAROL);
+    // Carol's coming is taken for old: others were faster, and her clock is behind.
+    luge.sync(&alice, joined("!r:x", &[now(&luge, message("$m2", ALICE))]));
+    let mut came = member("$came", CAROL, "join");
+    came["origin_server_ts"] = 5.into();
+    luge.sync(&carol, gap("!r:x", &[came.clone()], &[came], "c"));
+    // What an answer brings that did not know of her may be from before her coming.
+    luge.sync(&bob, gap("!r:x", &[], &[now(&luge, message("$m3", BOB))], "b"));
+    bob_is_vouched_for(&mut luge, &carol);
+    let answer = luge.ask(&carol, request());
+    assert_eq!(rooms(&answer), ["!r:x"]);
+    assert_eq!(timeline(&answer, "!r:x"), [] as [&str; 0]);
+    let both = [now(&luge, message("$m3", BOB)), now(&luge, message("$m4", BOB))];
+    luge.sync(&carol, joined("!r:x", &both));
+    let answer = luge.ask(&carol, at(position(&answer), request()));
+    assert_eq!(answer["rooms"]["!r:x"]["initial"], true);
+    assert_eq!(timeline(&answer, "!r:x"), ["$m3", "$m4"]);
+    let answer = luge.ask(&carol, at(position(&answer), request()));
+    assert_eq!(rooms(&answer), [] as [&str; 0], "once");
 }

@@ -443,6 +443,35 @@ fn an_end_of_which_more_becomes_known_stays_told() {
     }
 }
 
+/// Goal: where a ban that was told is taken back, its last events are told with that and
+/// are no news, also where others were told of them only after who was banned.
+#[test]
+fn the_last_events_of_a_ban_are_no_news_when_it_is_taken_back() {
+    let (mut luge, alice, bob) = together();
+    let changed = |id: &str, before: &str, after: &str, ts: u64| {
+        let mut event = made(id, ALICE, BOB, after);
+        event["unsigned"] = json!({"prev_content": {"membership": before}});
+        event["origin_server_ts"] = ts.into();
+        event
+    };
+    let mut last = message("$last", ALICE);
+    last["origin_server_ts"] = 2_000_000_000_000_u64.into();
+    let ban = changed("$ban", "join", "ban", 2_000_000_000_001);
+    let answer = luge.ask(&bob, me(5));
+    luge.sync(&alice, gap("!r:x", &[], &[message("$later", ALICE)], "p"));
+    luge.sync(&bob, left("!r:x", &[last.clone(), ban.clone()]));
+    let answer = luge.ask(&bob, at(position(&answer), me(5)));
+    assert_eq!(timeline(&answer, "!r:x"), ["$last", "$ban"]);
+    assert_eq!(answer["rooms"]["!r:x"]["num_live"], 2);
+    // They become part of what others see.
+    luge.sync(&alice, gap("!r:x", &[], &[last, ban], "q"));
+    luge.sync(&bob, left("!r:x", &[changed("$unban", "ban", "leave", 2_000_000_000_002)]));
+    let answer = luge.ask(&bob, at(position(&answer), me(5)));
+    assert_eq!(required(&answer, "!r:x"), ["$unban"]);
+    assert_eq!(timeline(&answer, "!r:x"), ["$last", "$ban"]);
+    assert_eq!(answer["rooms"]["!r:x"]["num_live"], 0);
+}
+
 /// Goal: more state that is asked for of a room that was left comes at once, alone and
 /// once, as it was at the end; what of it the client has does not.
 #[test]
