@@ -287,6 +287,9 @@ impl Fold<'_> {
             let end = self.end_of_stay(own.room, place, self.sent_ms(own.room, place));
             end.min(before.since)
         });
+        // A stay of which nothing was told came behind all that its user was told.
+        let is_untold = was_joined && !was_there;
+        let since = if is_untold { since.min(self.followed_before(own.poll)) } else { since };
         if !is_told || before.ending.len() > 1 {
             return UserRoomRecord { since, ..known };
         }

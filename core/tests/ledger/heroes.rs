@@ -111,11 +111,14 @@ fn heroes_put_nothing_in_doubt_where_none_has_gone() {
 }
 
 #[test]
-fn a_room_that_is_in_doubt_is_not_put_in_doubt_again_for_its_heroes() {
-    let (mut books, [alice, _]) = named_by_summaries(6);
+fn who_brings_a_doubt_that_a_room_is_in_already_has_it_looked_into() {
+    let (mut books, [alice, bob]) = named_by_summaries(6);
     let goes = |id: &str, number| vec![joined(vec![leaves(id, &user_id(number))])];
     assert!(is_in_doubt(&books.poll(alice, goes("leave9", 1))));
-    assert!(!is_in_doubt(&books.poll(alice, goes("leave10", 2))));
+    let suspected = books.room().suspected;
+    let applied = books.poll(bob, vec![joined([leaves("leave10", &user_id(2))].to_vec())]);
+    assert_eq!(applied.change.suspects, [(bob.user, books.number())]);
+    assert_eq!(books.room().suspected, suspected);
 }
 
 /// Goal: likewise where their own poller alone has told that they go, and the silence of
