@@ -77,6 +77,8 @@ pub struct Elapsed;
 pub struct Sleep {
     deadline: Instant,
     key: u64,
+    /// It was not over when it was polled: somebody waits for it.
+    is_waited_for: bool,
 }
 
 /// Ends after the duration, up to [`GRAIN`] late. May be dropped at any time.
@@ -86,7 +88,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 
 /// Ends at the deadline, up to [`GRAIN`] late. May be dropped at any time.
 pub fn sleep_until(deadline: Instant) -> Sleep {
-    Sleep { deadline, key: next_key() }
+    Sleep { deadline, key: next_key(), is_waited_for: false }
 }
 
 /// Gives a future so much time, then drops it.
@@ -115,10 +117,11 @@ impl Sleep {
 impl Future for Sleep {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         if self.deadline <= Instant::now() {
             return Poll::Ready(());
         }
+        self.is_waited_for = true;
         // A waker may own the last reference to a task that owns sleeps of its own: it is dropped
         // outside of the borrow.
         let before = TIMERS.with(|timers| {
@@ -137,6 +140,9 @@ impl Future for Sleep {
 
 impl Drop for Sleep {
     fn drop(&mut self) {
+        if !self.is_waited_for {
+            return;
+        }
         let key = (self.deadline, self.key);
         let waker = TIMERS.try_with(|timers| timers.deadlines.borrow_mut().remove(&key));
         drop(waker);

@@ -6,7 +6,6 @@ use luge_core::{
     ledger::{Applied, Command, Reply},
     record::Membership,
     upstream::{RoomBatch, Section, SyncBatch, SyncEvent},
-    view::Table,
 };
 use serde_json::json;
 

@@ -51,6 +51,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "MILLISECONDS",
         value_parser = clap::value_parser!(u32).range(1..=60_000))]
     limit: Option<u32>,
+    /// A relay that does nothing but read and write, in Luge's place: what a delivery costs at the
+    /// least
+    #[arg(long, conflicts_with_all = ["against", "luge", "shards"])]
+    bare: bool,
     /// A server that runs already, instead of one that is started
     #[arg(long, value_name = "URL", conflicts_with_all = ["luge", "shards"],
         requires_all = ["homeserver", "tokens", "room"])]
@@ -82,7 +86,7 @@ struct Outcome {
 
 const PATIENCE: Duration = Duration::from_mins(2);
 /// What marks the time of sending in a message.
-const MARK: &str = "sent-at-";
+pub(crate) const MARK: &str = "sent-at-";
 /// Events of the room in one response, so that a client that is behind gets all.
 const TIMELINE: u32 = 20;
 /// Clients that come at once.
@@ -153,7 +157,11 @@ impl Stage {
         // Each client's connection, and its poll of the homeserver.
         need_open_files(u64::from(clients) * 2)?;
         let (homeserver, room_id) = one_room(clients);
-        let stand = arguments.luge.start(homeserver).await?;
+        let stand = if arguments.bare {
+            Stand::bare(homeserver).await?
+        } else {
+            arguments.luge.start(homeserver).await?
+        };
         let users = &stand.simulated.users;
         let members = users.iter().take(clients as usize);
         let device = |user: &Session| stand.device(&user.access_token, "luge-loadtest");
@@ -438,9 +446,14 @@ fn report(outcomes: &[Outcome], limits: &[(u32, u32)], arguments: &Arguments) ->
         plot.line(&format!("{clients} {named}"), points);
     }
     let mut report = Report::new("live");
+    let (server, named) = if arguments.bare {
+        ("a bare relay".to_owned(), "the relay's")
+    } else {
+        (arguments.luge.shards(), "Luge's")
+    };
     report.note(format!(
-        "{} s of each rate, {}; CPU is Luge's, for each delivery; where they are simulated, homeserver and clients share the machine with Luge",
-        arguments.seconds, arguments.luge.shards()
+        "{} s of each rate, {server}; CPU is {named}, for each delivery; where they are simulated, homeserver and clients share the machine with it",
+        arguments.seconds
     ));
     report.table(table);
     if let Some(limit) = arguments.limit {

@@ -18,6 +18,7 @@ mod live;
 mod plot;
 mod populate;
 mod progress;
+mod relay;
 mod report;
 mod restart;
 mod stand;
@@ -94,13 +95,20 @@ enum Command {
     Distance(distance::Arguments),
     #[command(hide = true)]
     Bare(distance::BareArguments),
+    #[command(hide = true)]
+    BareRelay(relay::Arguments),
 }
+
+/// Luge's own, so that what stands in its place costs what it costs there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let Cli { command, output } = Cli::parse();
     luge_io::open_files::raise_limit();
     let done = match command {
         Command::Bare(arguments) => distance::bare(&arguments),
+        Command::BareRelay(arguments) => relay::run(&arguments),
         command => run(command).and_then(|report| show(&report, &output)),
     };
     match done {
@@ -130,7 +138,9 @@ fn run(command: Command) -> Result<Report, Failure> {
             Command::Restart(arguments) => restart::run(arguments).await,
             Command::Upstream(arguments) => upstream::run(arguments).await,
             Command::Distance(arguments) => distance::run(arguments).await,
-            Command::Bare(_) => Err("the bare server has a runtime of its own".into()),
+            Command::Bare(_) | Command::BareRelay(_) => {
+                Err("a bare server has a runtime of its own".into())
+            }
         }
     })?
 }

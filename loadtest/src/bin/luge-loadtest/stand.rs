@@ -15,7 +15,7 @@ use crate::{
     Failure,
     child::Luge,
     client::{Device, Network},
-    town,
+    relay, town,
 };
 
 /// The Luge that a run starts.
@@ -83,6 +83,18 @@ pub(crate) struct Stand {
 }
 
 impl Stand {
+    /// A bare relay in front of this homeserver.
+    pub(crate) async fn bare(homeserver: Homeserver) -> Result<Self, Failure> {
+        let program = std::env::current_exe()?;
+        let simulated = town::serve(homeserver)?;
+        let folder = tempfile::tempdir()?;
+        let arguments = relay::command_line(&simulated.url);
+        let luge =
+            Luge::run(&program, &arguments.each_ref().map(|it| &**it), folder.path()).await?;
+        let network = Network::new()?;
+        Ok(Self { luge, network, simulated, program, arguments: Vec::new(), folder })
+    }
+
     /// A client of Luge.
     pub(crate) fn device(&self, token: &str, conn_id: &str) -> Device {
         Device::new(&self.network, &self.luge.url, token, conn_id)
