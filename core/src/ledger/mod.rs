@@ -11,6 +11,7 @@ mod coming;
 mod command;
 mod copies;
 mod device;
+mod doubt;
 mod ending;
 mod fold;
 mod hidden;
@@ -45,7 +46,7 @@ pub use repair::WholeState;
 
 use crate::{
     id::{DeviceNumber, RoomNumber, Sequence, UserNumber},
-    record::{RoomRecord, key},
+    record::{RoomRecord, UserRoomRecord, key},
     view::{Direction, Pending, Table, View},
     world::{Room, World},
 };
@@ -70,6 +71,8 @@ pub struct Ledger {
     /// With which number the last of the stays in a room began that began since the start;
     /// one entry for each room at most.
     came: BTreeMap<RoomNumber, u64>,
+    /// Stays of which nothing says whether they are over ([`doubt`]).
+    doubted: BTreeMap<(UserNumber, RoomNumber), UserRoomRecord>,
     /// The rooms that the parts of an initial answer have told of so far.
     unfinished: BTreeMap<DeviceNumber, BTreeSet<RoomNumber>>,
     /// The rooms of which it is known what was told lately, the oldest first.
@@ -147,6 +150,7 @@ impl Ledger {
             gaps,
             vouched: BTreeMap::new(),
             came: BTreeMap::new(),
+            doubted: BTreeMap::new(),
             unfinished: BTreeMap::new(),
             lively: VecDeque::new(),
         })

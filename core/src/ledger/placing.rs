@@ -81,7 +81,7 @@ impl Fold<'_> {
     pub(super) fn follows(&self, poll: Poll, room: &Room, batch: &RoomBatch) -> bool {
         let was_told = poll.rooms_from == 0 || poll.rooms_from < room.last_event.0;
         let is_next = !poll.initial && !poll.repeated && !batch.limited;
-        was_told && is_next && self.was_joined(poll, room)
+        was_told && is_next && (self.was_joined(poll, room) || self.resumes(poll, room, batch))
     }
 
     /// Whether the poller's user was joined before the answer, as far as was known.

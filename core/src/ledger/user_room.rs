@@ -38,6 +38,9 @@ impl Fold<'_> {
         if before == Some(&after) {
             return;
         }
+        if !matches!(after.membership, Membership::Invite | Membership::Knock) {
+            self.ledger.doubted.remove(&(user, room.number));
+        }
         if after.membership == Membership::Join
             && before.is_none_or(|it| it.membership != Membership::Join || it.since != after.since)
         {
@@ -235,15 +238,18 @@ impl Fold<'_> {
         let stays = before.filter(|it| it.membership == Membership::Join && !own.came_back(it));
         let oldest = own.chunk.oldest;
         if let Some(before) = stays {
-            // What an answer from before this stay was given is not of it. Late
-            // events are numbered as the newest: only who was given all that
-            // there is was given them.
-            let told = own.chunk.whole_from.filter(|_| before.since <= own.poll.knew);
+            // What an answer from before this stay was given is not of it, unless it has
+            // the event that it began with. Late events are numbered as the newest: only
+            // who was given all that there is was given them.
+            let begun = own.own_event().and_then(|it| self.place(own.room.number, &it.event_id));
+            let is_of_it =
+                before.since <= own.poll.knew || (begun.is_some() && begun == before.own_event);
+            let told = own.chunk.whole_from.filter(|_| is_of_it);
             let visible_from = told.map_or(before.visible_from, |it| it.min(before.visible_from));
             let vouched = own.vouched(before.vouched);
-            // What was kept from them since they came, and is theirs after all, clients
-            // have passed over: they begin anew.
-            let was_hidden = before.visible_from > before.since;
+            // What was kept from them since they came, or not given yet, and is theirs after
+            // all, clients have passed over: they begin anew.
+            let was_hidden = before.visible_from >= before.since;
             let begins_anew = was_hidden && visible_from < before.visible_from;
             let since = if begins_anew { self.next().0 } else { before.since };
             return Some(UserRoomRecord {
@@ -253,6 +259,10 @@ impl Fold<'_> {
                 vouched,
                 ..before.clone()
             });
+        }
+        if let Some(stay) = self.goes_on(own, own_event) {
+            let vouched = own.vouched(stay.vouched);
+            return Some(UserRoomRecord { since: self.next().0, vouched, ..stay });
         }
         let since = self.next().0;
         let vouched = own.vouched(0);
@@ -303,6 +313,7 @@ impl Fold<'_> {
         if is_same || self.is_past(own, before, stripped.last()) {
             return None;
         }
+        self.doubt_stay(own, before);
         let since = self.next().0;
         Some(UserRoomRecord {
             membership,
@@ -499,7 +510,7 @@ impl<'a> OwnPoll<'a> {
 
     /// The user's newest member event in the batch. The state is that of before
     /// the timeline or of after it.
-    fn own_event(&self) -> Option<&SyncEvent> {
+    pub(super) fn own_event(&self) -> Option<&SyncEvent> {
         let newest = |events: &'a [SyncEvent]| events.iter().rfind(|event| self.is_own(event));
         let (state, timeline) = (newest(&self.batch.state), newest(&self.batch.timeline));
         if self.batch.state_is_after { state.or(timeline) } else { timeline.or(state) }

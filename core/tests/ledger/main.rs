@@ -3,6 +3,7 @@
 mod asides;
 mod clocks;
 mod copies;
+mod doubt;
 mod ends;
 mod gaps;
 mod heroes;
