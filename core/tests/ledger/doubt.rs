@@ -64,6 +64,7 @@ fn a_stay_that_was_in_doubt_and_began_anew_is_another() {
     books.poll(other, vec![with_state(limited(vec![again.clone()]), vec![again])]);
     books.poll_twice(one);
     assert_eq!(books.visible(one), ["again11"]);
+    assert_eq!(books.of_user(one).unwrap().visible_from, books.sequence("again11"));
 }
 
 /// Goal: a device that is behind brings the timeline of a stay of which another one, signed
