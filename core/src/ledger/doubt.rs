@@ -13,10 +13,6 @@ use crate::{
     world::Room,
 };
 
-/// Stays that are kept in mind; where there are more, all are forgotten, and one that goes
-/// on shows what comes from then on.
-const DOUBTED_MAX: usize = 1_000;
-
 impl Fold<'_> {
     /// Keeps in mind what was a user's of a room, where that was told while an answer was
     /// on its way that has them asked in.
@@ -24,7 +20,7 @@ impl Fold<'_> {
         let is_doubted =
             |it: &&UserRoomRecord| it.membership == Membership::Join && it.since > own.poll.knew;
         let Some(stay) = before.filter(is_doubted) else { return };
-        if self.ledger.doubted.len() >= DOUBTED_MAX {
+        if self.ledger.doubted.len() >= self.ledger.limits.doubted_max {
             self.ledger.doubted.clear();
         }
         self.ledger.doubted.insert((own.poll.user, own.room.number), stay.clone());

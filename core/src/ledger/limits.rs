@@ -28,6 +28,10 @@ pub struct LedgerLimits {
     /// Rooms of which it is kept in mind what was told lately, so that copies of it
     /// are known; some 2 KiB each.
     pub lively_rooms_max: usize,
+    /// Stays in doubt that are kept in mind, some 200 bytes each: two devices of their user
+    /// were told at once that they are in the room and that they are asked in. Where there
+    /// are more all are forgotten, and one that goes on shows what comes from then on.
+    pub doubted_max: usize,
 }
 
 impl Default for LedgerLimits {
@@ -39,6 +43,7 @@ impl Default for LedgerLimits {
             reset_check_every_ms: 24 * 3_600_000,
             joined_settles_ms: 60_000,
             lively_rooms_max: 4_000,
+            doubted_max: 1_000,
         }
     }
 }
