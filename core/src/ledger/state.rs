@@ -323,9 +323,10 @@ impl Fold<'_> {
         let Some(holds) = archive.and_then(EventRecord::access) else { return true };
         let first_seen_ms = holds.first_seen_ms.to_native();
         let was_known = |knew, asked_ms| current.changed <= knew || first_seen_ms < asked_ms;
-        let order = self.order(room, claim.event, current.place);
+        // Not worth a look where it is the newest in any case.
+        let order = || self.order(room, claim.event, current.place);
         let is_sent_later = || {
-            order.map_or_else(
+            order().map_or_else(
                 || claim.event.origin_server_ts >= holds.origin_server_ts.to_native(),
                 Ordering::is_gt,
             )
@@ -337,7 +338,7 @@ impl Fold<'_> {
         match claim.by {
             Source::Newest => true,
             Source::Answer { knew, asked_ms } => {
-                order.map_or_else(|| was_known(knew, asked_ms), Ordering::is_gt)
+                order().map_or_else(|| was_known(knew, asked_ms), Ordering::is_gt)
             }
             Source::Own { knew, asked_ms } => was_known(knew, asked_ms) || is_sent_later(),
             Source::Skipped { knew, asked_ms } => was_known(knew, asked_ms) && is_sent_later(),

@@ -223,7 +223,7 @@ impl Fold<'_> {
 
     /// Puts the state of a room in doubt that has lost a hero, or was named others, and now
     /// has too few: of members whom a summary alone has named the stored state has nothing.
-    /// Or one of them has to be `confirmed`.
+    /// Likewise one whose heroes are not `confirmed`.
     pub(super) fn doubt_heroes(&mut self, user: UserNumber, room: &mut Room, confirmed: bool) {
         let before = self.ledger.world.room(room.number).map(|known| Arc::clone(&known.heroes));
         let has_changed = before.is_some_and(|before| before != room.heroes);

@@ -189,6 +189,8 @@ impl Shard {
                 self.on_unauthorized(user, device, &refusal, out);
             }
             PollOutcome::Refused(refusal) => self.on_refused(user, device, &refusal, out),
+            // A process that ends takes in nothing more.
+            PollOutcome::Again if self.stopping => {}
             PollOutcome::Again => {
                 if let Some(it) = self.device_mut(user, device) {
                     it.poller.repeats = repeats + 1;

@@ -535,7 +535,7 @@ impl Luge {
         reply
     }
 
-    fn apply(&mut self, event: Event) {
+    pub(crate) fn apply(&mut self, event: Event) {
         let mut effects = Vec::new();
         let view = Counting { below: self.book.tables(), reads: &self.reads };
         self.shard.apply(event, &view, &mut effects);

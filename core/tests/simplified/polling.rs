@@ -1,6 +1,6 @@
 //! Waiting: for news, for a first sync, for the homeserver's word about a token.
 
-use luge_core::shard::{Hint, PollOutcome, Refusal, ShardLimits, Validation};
+use luge_core::shard::{Event, Hint, PollOutcome, Refusal, ShardLimits, Validation};
 use serde_json::{Value, json};
 
 use crate::{
@@ -265,9 +265,11 @@ fn waits_between_failed_polls_grow_to_the_limit() {
         }
         luge.now_ms() - start_ms
     };
-    for most_ms in [1_000, 2_000, 4_000, 8_000, 8_000, 8_000] {
+    for (at, most_ms) in (1..).zip([1_000, 2_000, 4_000, 8_000, 8_000, 8_000]) {
         let waited_ms = waited(&mut luge);
         assert!((most_ms / 2..=most_ms + 50).contains(&waited_ms), "{waited_ms} of {most_ms}");
+        // A homeserver that keeps its answers is asked something else each time.
+        assert_eq!(luge.poll(&alice).expect("it is polled").timeout_ms, at);
     }
     luge.sync(&alice, json!({}));
     let waited_ms = waited(&mut luge);
@@ -334,6 +336,19 @@ fn again(luge: &mut Luge, client: &Client) -> (Option<String>, u64, bool) {
 /// Goal: the answer to the same question may be one that the homeserver has kept: another
 /// timeout is another question. In the end senders' clocks decide, and the next answer is
 /// as any other.
+/// Goal: a process that ends asks for nothing any more.
+#[test]
+fn an_answer_without_a_place_is_not_asked_for_again_at_the_end() {
+    let mut luge = Luge::new();
+    let alice = luge.sign_in(ALICE, "A");
+    luge.sync(&alice, joined("!r:x", &beginning("$r", &[ALICE, BOB])));
+    luge.ask(&alice, request());
+    assert!(luge.poll(&alice).is_some());
+    luge.apply(Event::Stop);
+    luge.end_poll(&alice, PollOutcome::Again);
+    assert!(luge.poll(&alice).is_none());
+}
+
 #[test]
 fn an_answer_without_a_place_is_asked_for_again_in_other_words_and_a_few_times() {
     let limits = ShardLimits { poll_repeats_max: 3, ..ShardLimits::default() };
