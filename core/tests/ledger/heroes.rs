@@ -80,6 +80,22 @@ fn where_a_hero_goes_and_nobody_is_known_to_name_the_state_is_fetched_and_names_
     assert!(!books.room().is_suspect());
 }
 
+/// Goal: who has left in a gap, of which nobody was told, names no room for ever.
+#[test]
+fn a_hero_whom_a_summary_behind_a_gap_does_not_name_is_looked_for() {
+    for (is_limited, named, expected) in
+        [(true, [2, 3, 4, 5], true), (true, [1, 2, 3, 4], false), (false, [2, 3, 4, 5], false)]
+    {
+        let (mut books, [alice, _]) = named_by_summaries(6);
+        books.poll(alice, vec![joined(vec![member("join7", &user_id(1), "join")])]);
+        let told = summed(messages(&["m9"]), 8, &[BOB], named.into_iter());
+        // The homeserver gives the state after it: a gap alone is no cause.
+        let told = RoomBatch { limited: is_limited, state_is_after: true, ..told };
+        let doubted = is_in_doubt(&books.poll(alice, vec![told]));
+        assert_eq!(doubted, expected, "{is_limited} {named:?}");
+    }
+}
+
 #[test]
 fn heroes_put_nothing_in_doubt_where_there_are_enough_or_none_is_needed() {
     let (mut books, [alice, _]) = named_by_summaries(2);

@@ -10,8 +10,8 @@ use luge_core::{
 use serde_json::json;
 
 use crate::table::{
-    BOB, Books, CAROL, Who, event, joined, left, limited, member_after, message, messages, name,
-    polled, shared_by_two, with_state,
+    ALICE, BOB, Books, CAROL, Who, event, joined, left, limited, member_after, message, messages,
+    name, polled, shared_by_two, with_state,
 };
 
 const BEFORE: [&str; 5] = ["create0", "join1", "join2", "m3", "m4"];
@@ -166,6 +166,21 @@ fn dropped_by_clocks() -> (Books, [Who; 2]) {
     let of_bob = books.of_user(bob).expect("he is in the room");
     assert_eq!(of_bob.membership, Membership::Join);
     (books, [alice, bob])
+}
+
+/// Goal: state that came with what was dropped may be from after somebody's end, whatever
+/// its number says.
+#[test]
+fn state_that_came_with_what_clocks_have_dropped_is_not_shown_to_who_is_out() {
+    let (mut books, [alice, bob]) = alice_was_faster();
+    let state = vec![name("name6", &json!("N"))];
+    let answer = with_state(limited(vec![by_a_clock_that_is_behind()]), state);
+    Answer { may_repeat: false, ..Answer::of(answer) }.take_in(&mut books, bob);
+    assert!(books.sees_state(alice, "m.room.name", ""));
+    let kicked = member_after("kick7", ALICE, "join", "leave");
+    books.poll(bob, vec![joined([messages(&["m5"]), vec![kicked]].concat())]);
+    assert_eq!(books.visible(alice).last().map(String::as_str), Some("kick7"));
+    assert!(!books.sees_state(alice, "m.room.name", ""));
 }
 
 #[test]
